@@ -1,0 +1,124 @@
+"""What goes in and out of a `Conn`: values, and nothing but values.
+
+From the peer: `Request`, `Data`, `EndOfMessage`, then perhaps the last word: `Refused`, `TimedOut` or `Closed`; and
+`Switched` when the connection is handed over. From the application: `InformationalResponse`, `Response`, `Data`,
+`EndOfMessage`.
+
+The classes are slotted, and not frozen: three frozen instances would cost a request a tenth of its time. Treat them as
+values all the same.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from h1core.errors import RefuseReason
+from h1core.state import CloseReason
+from h1core.timers import Timer
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Field lines in their order: (name, value). Names of a received message are lower-case."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request head, whole and valid."""
+
+    method: bytes
+    """A token, as sent: methods are case-sensitive (RFC 9110 §9.1)."""
+
+    target: bytes
+    """The request target as sent, never decoded. Its form fits the method (RFC 9112 §3.2)."""
+
+    headers: Headers
+    """Lower-case names, values without surrounding white space. `host` is what the target names, if it names one."""
+
+    body: bytes = b""
+    """Empty from a `Conn`, which reports the body as `Data`; a driver that collects bodies puts it here."""
+
+    version: bytes = b"1.1"
+    """`1.0`, or `1.1` for every later minor version (RFC 9110 §2.5)."""
+
+    end_stream: bool = True
+    """There is no body: neither `Data` nor `EndOfMessage` will follow."""
+
+    upgrade: bytes | None = None
+    """The protocol that the peer offers and this `Conn` was told to take, lower-case; `b"connect"` for a tunnel."""
+
+    trailers: Headers = ()
+    """Empty from a `Conn`, like `body`."""
+
+
+@dataclass(slots=True)
+class Data:
+    """A piece of body, never empty when it comes from a `Conn`. How a body is cut into pieces means nothing."""
+
+    data: bytes | bytearray | memoryview
+
+
+@dataclass(slots=True)
+class EndOfMessage:
+    """The end of a body that was announced, with the trailer fields of a chunked one."""
+
+    trailers: Headers = ()
+
+
+@dataclass(slots=True)
+class Refused:
+    """The peer broke the protocol. Last event of the connection.
+
+    The answer is already queued, unless a response was under way: then that may be finished, and is the last.
+    """
+
+    status: int
+    reason: RefuseReason
+
+
+@dataclass(slots=True)
+class TimedOut:
+    """A deadline passed while the peer owed something. Last event of the connection; an answer, if any, is queued."""
+
+    timer: Timer
+
+
+@dataclass(slots=True)
+class Closed:
+    """The peer is gone. Last event of the connection."""
+
+    reason: CloseReason
+
+
+@dataclass(slots=True)
+class Switched:
+    """The connection speaks another protocol now; `data` is what the peer sent behind its request."""
+
+    protocol: bytes
+    data: bytes
+
+
+@dataclass(slots=True)
+class Response:
+    """A final response: complete with its body, or with `body=None` the head of a streamed one.
+
+    `Conn.send` takes bytes-like bodies and None; a handler may also return an iterable of bytes, which its driver
+    streams. Framing, Date and Connection are added where they are due; names are sent as given.
+    """
+
+    status: int
+    headers: Headers = ()
+    body: bytes | bytearray | memoryview | Iterable[bytes] | None = b""
+
+
+@dataclass(slots=True)
+class InformationalResponse:
+    """An interim response, 100 to 199 but not 101. Dropped for an HTTP/1.0 peer, which must not see one."""
+
+    status: int
+    headers: Headers = ()
+
+
+Event: TypeAlias = Request | Data | EndOfMessage | Refused | TimedOut | Closed | Switched
+"""Everything that comes out of a `Conn`."""
+
+Sendable: TypeAlias = Response | InformationalResponse | Data | EndOfMessage
+"""Everything that `Conn.send` takes."""
