@@ -1,1 +1,49 @@
-"""An HTTP/1.1 server whose every decision is made by a pure state machine."""
+"""An HTTP/1.1 server whose every decision is made by a pure state machine.
+
+`Conn` turns bytes and the time into events, bytes and a deadline; it does no I/O. `h1core.server` holds the policy over
+many connections, `h1core.drivers` binds both to the world.
+"""
+
+from h1core.config import Limits, Timeouts
+from h1core.conn import Conn
+from h1core.errors import LocalError, RefuseReason
+from h1core.events import (
+    Closed,
+    Data,
+    EndOfMessage,
+    Event,
+    Headers,
+    InformationalResponse,
+    Refused,
+    Request,
+    Response,
+    Sendable,
+    Switched,
+    TimedOut,
+)
+from h1core.state import CloseReason, Disposition, State
+from h1core.timers import Timer
+
+__all__ = [
+    "CloseReason",
+    "Closed",
+    "Conn",
+    "Data",
+    "Disposition",
+    "EndOfMessage",
+    "Event",
+    "Headers",
+    "InformationalResponse",
+    "Limits",
+    "LocalError",
+    "RefuseReason",
+    "Refused",
+    "Request",
+    "Response",
+    "Sendable",
+    "State",
+    "Switched",
+    "TimedOut",
+    "Timeouts",
+    "Timer",
+]

@@ -82,6 +82,8 @@ class Limits:
                 raise LocalError(f"{field.name} must be a whole number of at least 1, not {value!r}")
         if self.max_request_line_bytes > self.max_head_bytes:
             raise LocalError("max_request_line_bytes must not be larger than max_head_bytes, which contains it")
+        if self.max_head_bytes > self.max_buffer_bytes:
+            raise LocalError("max_head_bytes must not be larger than max_buffer_bytes, or a head could never be whole")
         if self.initial_buffer_bytes > self.max_buffer_bytes:
             raise LocalError("initial_buffer_bytes must not be larger than max_buffer_bytes")
 

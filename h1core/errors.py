@@ -74,13 +74,13 @@ class RefuseReason(Enum):
     TOO_MANY_TRAILERS = 431, "The trailer section has too many fields.", "RFC 6585 §5"
     TRUNCATED_BODY = 400, "The connection ended inside a request body.", "RFC 9112 §8"
 
-    def __init__(self, status: int, text: str, source: str) -> None:
-        self.status = status
-        self.text = text
-        self.source = source
+    status: int
+    text: str
+    source: str
 
-    def __new__(cls, *row: object) -> "RefuseReason":
-        # Rows may be equal in all but their name; a value of its own keeps Enum from folding them into aliases.
+    def __new__(cls, status: int, text: str, source: str) -> "RefuseReason":
+        """Make a member of a row; its value is its place, for rows that say the same must not become one member."""
         member = object.__new__(cls)
         member._value_ = len(cls.__members__) + 1
+        member.status, member.text, member.source = status, text, source
         return member

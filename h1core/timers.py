@@ -1,65 +1,68 @@
 """Named timers and their next deadline; no clock.
 
-A timer is a name and an instant. There are six names and one slot for each, so arming, stopping and asking for the
-next deadline are a list access, and a connection can never stand in a wrong queue.
+A timer is a name and an instant. There are six names with a slot each, so a connection can never stand in a wrong queue,
+and arming and stopping are an assignment: `timers.head = now + 10.0`, `timers.head = NEVER`.
 """
 
-from enum import IntEnum
+from enum import Enum
 from typing import Final
 
 NEVER: Final = float("inf")
+"""The instant of a timer that does not run."""
 
 
-class Timer(IntEnum):
-    """What a connection can be late with. The value is the slot in a `Timers`."""
+class Timer(Enum):
+    """What a connection can be late with. The value is the slot in `Timers`."""
 
-    HEAD = 0
+    HEAD = "head"
     """The rest of a request head."""
 
-    BODY = 1
+    BODY = "body"
     """The rest of a request body, at a minimum rate."""
 
-    KEEPALIVE = 2
+    KEEPALIVE = "keepalive"
     """The next request on an idle connection."""
 
-    WRITE = 3
+    WRITE = "write"
     """Taking some of the bytes that are owed to the peer."""
 
-    LINGER = 4
+    LINGER = "linger"
     """Closing its side after the last response."""
 
-    DRAIN = 5
+    DRAIN = "drain"
     """Everything, once the server is shutting down."""
 
 
 class Timers:
     """The instant at which each timer runs out, in seconds on the caller's clock. Never raises."""
 
-    __slots__ = ("at",)
+    __slots__ = ("body", "drain", "head", "keepalive", "linger", "write")
+
+    head: float
+    body: float
+    keepalive: float
+    write: float
+    linger: float
+    drain: float
 
     def __init__(self) -> None:
-        self.at: list[float] = [NEVER] * len(Timer)
-        """One slot a timer; `NEVER` when it is stopped. The hot paths write to it directly."""
+        self.stop_all()
 
     @property
     def next(self) -> float | None:
         """The earliest instant of any running timer, or None."""
-        earliest = min(self.at)
+        earliest = min(self.head, self.body, self.keepalive, self.write, self.linger, self.drain)
         return None if earliest == NEVER else earliest
 
-    def start(self, timer: Timer, at: float) -> None:
-        """Let `timer` run out at the instant `at`, whether or not it was running."""
-        self.at[timer] = at
-
-    def stop(self, timer: Timer) -> None:
-        """Stop `timer`; stopping one that does not run is no mistake."""
-        self.at[timer] = NEVER
-
-    def stop_all(self) -> None:
-        """Stop every timer."""
-        self.at = [NEVER] * len(Timer)
+    def at(self, timer: Timer) -> float:
+        """The instant of one timer."""
+        instant: float = getattr(self, timer.value)
+        return instant
 
     def expired(self, now: float) -> list[Timer]:
         """The timers whose instant has come, `now` included, in the order of their instants."""
-        due = [timer for timer in Timer if self.at[timer] <= now]
-        return sorted(due, key=self.at.__getitem__)
+        return sorted((timer for timer in Timer if self.at(timer) <= now), key=self.at)
+
+    def stop_all(self) -> None:
+        """Stop every timer."""
+        self.head = self.body = self.keepalive = self.write = self.linger = self.drain = NEVER

@@ -1,0 +1,299 @@
+"""Bind specs to listening sockets: what `--bind` says, and nothing about connections.
+
+Whatever cannot be had is one `LocalError` whose sentence names the address and says what to do; no other exception
+leaves this file. Options of accepted sockets (TCP_NODELAY) are the driver's.
+"""
+
+import errno
+import ipaddress
+import os
+import re
+import socket
+import stat
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias, assert_never
+from weakref import WeakKeyDictionary
+
+from h1core.errors import LocalError
+
+DEFAULT_BACKLOG: Final = 1024
+MAX_PORT: Final = 65535
+MAX_FD: Final = 2**31 - 1
+
+# sun_path holds 108 bytes on Linux and 104 on the BSDs and macOS, the NUL at its end included.
+MAX_UNIX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
+
+_BRACKETED: Final = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
+
+_FileIdentity: TypeAlias = tuple[int, int, int]
+
+# Socket files made here: listener to (absolute path, identity). Not a subclass of socket, which trio would refuse to
+# wrap; weak, so that a listener closed by somebody else is forgotten.
+_unix_files: Final[WeakKeyDictionary[socket.socket, tuple[str, _FileIdentity]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host, as IPv4 or IPv6 address or name, and a port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A socket file; relative to the current folder when it does not begin with a slash."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class InheritedAddress:
+    """A descriptor that whoever started this process left open, already listening."""
+
+    fd: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.fd}"
+
+
+Address: TypeAlias = TcpAddress | UnixAddress | InheritedAddress
+
+
+def parse_address(text: str) -> Address:
+    """What `HOST:PORT`, `[V6]:PORT`, `unix:PATH` or `fd:N` means. Names are not looked up before `listen`.
+
+    Raises LocalError with one sentence for anything else.
+    """
+    if text.startswith("unix:"):
+        return _parse_unix(text, text.removeprefix("unix:"))
+    if text.startswith("fd:"):
+        return _parse_fd(text, text.removeprefix("fd:"))
+    if "/" in text:
+        raise LocalError(f"bad address {text!r}: an address is HOST:PORT, without a scheme or path, or unix:PATH")
+    if text.startswith("["):
+        return _parse_bracketed(text)
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise LocalError(f"bad address {text!r}: the port is missing, as in 127.0.0.1:8000")
+    if ":" in host:
+        raise LocalError(f"bad address {text!r}: an IPv6 address stands in brackets, as in [::1]:8000")
+    if not host:
+        raise LocalError(f"bad address {text!r}: the host is missing; every interface is 0.0.0.0 or [::]")
+    if not host.isprintable() or " " in host or "]" in host:
+        raise LocalError(f"bad address {text!r}: the host is neither an address nor a name")
+    return TcpAddress(host, _parse_port(text, port))
+
+
+def _parse_unix(text: str, path: str) -> UnixAddress:
+    if not path:
+        raise LocalError(f"bad address {text!r}: the path is missing, as in unix:/run/app.sock")
+    if "\0" in path:
+        raise LocalError(f"bad address {text!r}: a path holds no NUL")
+    if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+        raise LocalError(f"bad address {text!r}: the path of a socket has at most {MAX_UNIX_PATH_BYTES} bytes here")
+    return UnixAddress(path)
+
+
+def _parse_fd(text: str, digits: str) -> InheritedAddress:
+    number = _decimal(digits)
+    if number is None or number > MAX_FD:
+        raise LocalError(f"bad address {text!r}: fd: is followed by the number of an open descriptor, as in fd:3")
+    return InheritedAddress(number)
+
+
+def _parse_bracketed(text: str) -> TcpAddress:
+    match = _BRACKETED.fullmatch(text)
+    if match is None:
+        raise LocalError(f"bad address {text!r}: an IPv6 address is written [V6]:PORT, as in [::1]:8000")
+    host, port = match.groups()
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        raise LocalError(f"bad address {text!r}: there is no IPv6 address in the brackets") from None
+    if port is None:
+        raise LocalError(f"bad address {text!r}: the port is missing, as in [::1]:8000")
+    return TcpAddress(host, _parse_port(text, port))
+
+
+def _parse_port(text: str, digits: str) -> int:
+    number = _decimal(digits)
+    if number is None or number > MAX_PORT:
+        raise LocalError(f"bad address {text!r}: the port is a number from 0 to {MAX_PORT}")
+    return number
+
+
+def _decimal(digits: str) -> int | None:
+    """int() would also take signs, spaces, underscores and the digits of other scripts."""
+    return int(digits) if re.fullmatch(r"[0-9]{1,10}", digits) else None
+
+
+def listen(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
+    """A listening socket, non-blocking and not inheritable. End it with `close_listener`.
+
+    A name is looked up, which may block, and the first of its addresses that this machine has is taken, only that
+    one. IPv6 sockets take IPv6 only, so that 0.0.0.0 and [::] can be bound side by side. A socket file left behind by
+    a dead server is replaced. The backlog of an inherited socket is left as it is.
+
+    Raises LocalError; nothing stays open or bound then, and an inherited descriptor stays with its owner.
+    """
+    match address:
+        case TcpAddress():
+            sock = _listen_tcp(address, backlog)
+        case UnixAddress():
+            sock = _listen_unix(address, backlog)
+        case InheritedAddress():
+            sock = _take_over(address)
+        case _:
+            assert_never(address)
+    sock.setblocking(False)
+    return sock
+
+
+def _listen_tcp(address: TcpAddress, backlog: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, ValueError):
+        raise LocalError(f"cannot listen on {address}: unknown host; give an address or a name that resolves") from None
+    absent = OSError(errno.EADDRNOTAVAIL, "no such address")
+    for family, _, protocol, _, sockaddr in found:
+        try:
+            return _bind(socket.socket(family, socket.SOCK_STREAM, protocol), sockaddr, backlog)
+        except OSError as error:
+            # Only an address that is not there leads to the next one: passing over a taken port would leave us
+            # listening where nobody asked for it, and half of the clients with the other server.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise _cannot_listen(address, error) from None
+            absent = error
+    raise _cannot_listen(address, absent) from None
+
+
+def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str, backlog: int) -> socket.socket:
+    """The socket, listening; closed when that raises OSError."""
+    try:
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen_unix(address: UnixAddress, backlog: int) -> socket.socket:
+    path = os.path.abspath(address.path)
+    try:
+        _remove_stale(address)
+        sock = _bind(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), address.path, backlog)
+    except OSError as error:
+        raise _cannot_listen(address, error) from None
+    with suppress(OSError):  # when the file is gone by now, there is none to remove later
+        _unix_files[sock] = path, _file_identity(path)
+    return sock
+
+
+def _remove_stale(address: UnixAddress) -> None:
+    """Remove a socket file that nobody answers on. Two servers started in the same instant may still race here.
+
+    Raises LocalError when the file is in use or is no socket, OSError when that cannot be found out.
+    """
+    try:
+        mode = os.lstat(address.path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise LocalError(f"cannot listen on {address}: there is a file that is not a socket; move it or choose a path")
+    # Non-blocking, because a live server with a full backlog would hold us up; it answers BlockingIOError.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:
+            with suppress(FileNotFoundError):
+                os.unlink(address.path)
+            return
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            raise
+        except OSError:
+            pass
+    raise OSError(errno.EADDRINUSE, "somebody answers")
+
+
+def _take_over(address: InheritedAddress) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=address.fd)
+    except OSError:
+        raise LocalError(f"cannot listen on {address}: it is not an open socket; pass one on to this process") from None
+    try:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) or sock.type != socket.SOCK_STREAM:
+            raise LocalError(f"cannot listen on {address}: it is not a TCP or unix stream socket; pass on such a one")
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise LocalError(f"cannot listen on {address}: it is not listening; call listen() before passing it on")
+        sock.set_inheritable(False)
+    except LocalError:
+        sock.detach()
+        raise
+    except OSError as error:
+        sock.detach()
+        raise _cannot_listen(address, error) from None
+    return sock
+
+
+_ADVICE: Final = {
+    errno.EADDRINUSE: "it is already in use; stop the other server or choose another address",
+    errno.EACCES: "permission denied; choose a port above 1023, or a path in a folder of your own",
+    errno.EPERM: "permission denied; choose a port above 1023, or a path in a folder of your own",
+    errno.EADDRNOTAVAIL: "this machine has no such address; 0.0.0.0 and [::] stand for all that it has",
+    errno.EAFNOSUPPORT: "this machine does not speak that protocol; choose an address of another family",
+    errno.ENOENT: "its folder does not exist; make it first",
+    errno.ENOTDIR: "its folder is not a folder; choose another path",
+}
+
+
+def _cannot_listen(address: Address, error: OSError) -> LocalError:
+    advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another address")
+    return LocalError(f"cannot listen on {address}: {advice}")
+
+
+def describe(sock: socket.socket) -> str:
+    """Where the socket listens, as people write it: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/path`.
+
+    Raises OSError when the socket is closed.
+    """
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        # Linux reports an abstract name as bytes that begin with NUL; its tools write that NUL as @.
+        return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"
+    return f"http://{TcpAddress(name[0], name[1])}"
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Close the socket and remove the socket file that `listen` made for it, unless another one took its place.
+
+    A second call does nothing, and a socket that is already closed still loses its file. Never raises.
+    """
+    path, identity = _unix_files.pop(sock, (None, None))
+    if path is not None:
+        with suppress(OSError):  # what stays behind is a stale file, and the next start replaces it
+            if _file_identity(path) == identity:
+                os.unlink(path)
+    sock.close()
+
+
+def _file_identity(path: str) -> _FileIdentity:
+    """The inode alone would not do: file systems hand out the same number again at once."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -1,0 +1,207 @@
+"""Body readers: bytes behind a head → content.
+
+The contract of both readers: `read(data)` takes bytes in the order of their arrival and returns a `BodyPart`. `content`
+is what could be used. `rest` is None while the body goes on; once it has ended, `rest` is what lies behind it. With a
+`refusal` the body cannot be read further; the content before it is still good. Never raises; linear, and keeps at
+most one chunk line or one trailer section for the next time. After the end or a refusal a reader is not used again.
+"""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from h1core import grammar
+from h1core.config import Limits
+from h1core.errors import RefuseReason
+from h1core.head import parse_trailer_lines
+
+FORBIDDEN_TRAILERS: Final = frozenset(
+    b"authorization cache-control connection content-encoding content-length content-location content-range content-type "
+    b"cookie cookie2 date expect expires forwarded from host if-match if-modified-since if-none-match if-range "
+    b"if-unmodified-since keep-alive location max-forwards origin pragma proxy-authenticate proxy-authorization "
+    b"proxy-connection range referer retry-after set-cookie set-cookie2 te trailer transfer-encoding upgrade vary "
+    b"warning www-authenticate x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+)
+"""Fields for framing, routing, authentication, conditions, control and content format (RFC 9110 §6.5.1): who reads them
+reads them in the head, and a copy behind the body is an attack or a mistake."""
+
+
+class BodyPart(NamedTuple):
+    """What one `read` found."""
+
+    content: bytes
+    rest: bytes | None = None
+    trailers: list[tuple[bytes, bytes]] | tuple[()] = ()
+    refusal: RefuseReason | None = None
+
+
+class LengthReader:
+    """A body of a known length. RFC 9112 §6.2."""
+
+    __slots__ = ("remaining",)
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        """Content that is still to come."""
+
+    def read(self, data: bytes) -> BodyPart:
+        """Take the next bytes; see the contract of this file."""
+        if len(data) < self.remaining:
+            self.remaining -= len(data)
+            return BodyPart(data)
+        content, rest = data[: self.remaining], data[self.remaining :]
+        self.remaining = 0
+        return BodyPart(content, rest)
+
+
+class Part(IntEnum):
+    """What a chunked body goes on with."""
+
+    SIZE_LINE = 0
+    DATA = 1
+    DATA_END = 2
+    TRAILERS = 3
+    END = 4
+
+
+class ChunkedReader:
+    """A chunked body with its extensions and trailer section. RFC 9112 §7.1.
+
+    Extensions are checked, counted and dropped. Lines end in CR LF and nothing else, also inside quoted strings.
+    """
+
+    __slots__ = ("_chunk_left", "_content_bytes", "_extension_bytes", "_kept", "_limits", "_part")
+
+    remaining: Final = None
+    """How much is to come is not known."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._part = Part.SIZE_LINE
+        self._kept = b""
+        self._chunk_left = 0
+        self._content_bytes = 0
+        self._extension_bytes = 0
+
+    def read(self, data: bytes) -> BodyPart:
+        """Take the next bytes; see the contract of this file. Pieces of content are joined: a read with a thousand tiny
+        chunks in it gives one.
+        """
+        if self._kept:
+            data = self._kept + data
+            self._kept = b""
+        pieces: list[bytes] = []
+        at = 0
+        refusal: RefuseReason | None = None
+        while at < len(data) and refusal is None and self._part is not Part.END:
+            if self._part is Part.DATA:
+                piece = data[at : at + self._chunk_left]
+                pieces.append(piece)
+                at += len(piece)
+                self._chunk_left -= len(piece)
+                if self._chunk_left == 0:
+                    self._part = Part.DATA_END
+                continue
+            if self._part is Part.TRAILERS:
+                break
+            line_end = self._size_line(data, at) if self._part is Part.SIZE_LINE else self._data_end(data, at)
+            if isinstance(line_end, RefuseReason):
+                refusal = line_end
+            elif line_end is None:
+                self._kept = data[at:]
+                break
+            else:
+                at = line_end
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._part is Part.TRAILERS and refusal is None:
+            return self._trailers(content, data[at:])
+        return BodyPart(content, None, (), refusal)
+
+    def _size_line(self, data: bytes, at: int) -> int | RefuseReason | None:
+        """Read `chunk-size [ chunk-ext ] CRLF`; where it ends, or None for more."""
+        longest = grammar.MAX_CHUNK_SIZE_DIGITS + self._limits.max_chunk_extension_bytes
+        end = data.find(b"\r\n", at, at + longest + 2)
+        if end < 0:
+            return _why_no_line(data[at : at + longest + 2], longest)
+        line = data[at:end]
+        if not grammar.CHUNK_SIZE.fullmatch(line):
+            start = _extension_start(line)
+            reason = _judge_extensions(line, start)
+            if reason is not None:
+                return reason
+            extension_bytes = len(line) - start
+            self._extension_bytes += extension_bytes
+            if (
+                extension_bytes > self._limits.max_chunk_extension_bytes
+                or self._extension_bytes > self._limits.max_chunk_extensions_bytes
+            ):
+                return RefuseReason.CHUNK_EXTENSION_TOO_LARGE
+            line = line[:start]
+        self._chunk_left = int(line, 16)
+        self._content_bytes += self._chunk_left
+        if self._content_bytes > self._limits.max_body_bytes:
+            return RefuseReason.BODY_TOO_LARGE
+        self._part = Part.DATA if self._chunk_left else Part.TRAILERS
+        return end + 2
+
+    def _data_end(self, data: bytes, at: int) -> int | RefuseReason | None:
+        """Read the CR LF behind a chunk's data; unchecked, it is h11's CVE-2025-43859."""
+        if data.startswith(b"\r\n", at):
+            self._part = Part.SIZE_LINE
+            return at + 2
+        return None if data[at:] == b"\r" else RefuseReason.BAD_CHUNK_END
+
+    def _trailers(self, content: bytes, data: bytes) -> BodyPart:
+        """Read `*( field-line CRLF ) CRLF`, or keep what there is of it."""
+        if data.startswith(b"\r\n"):
+            self._part = Part.END
+            return BodyPart(content, data[2:])
+        most = self._limits.max_trailer_bytes
+        end = data.find(b"\r\n\r\n", 0, most)
+        seen = data[: end + 2] if end >= 0 else data[:most]
+        if bare := grammar.BARE_LINE_END.search(seen):
+            reason = RefuseReason.BARE_CR if seen[bare.start()] == 0x0D else RefuseReason.BARE_LF
+            return BodyPart(content, None, (), reason)
+        if end < 0:
+            self._kept = data
+            return BodyPart(content, None, (), RefuseReason.TRAILERS_TOO_LARGE if len(data) >= most else None)
+        fields = parse_trailer_lines(data[:end])
+        reason_or_none = _judge_trailers(fields, self._limits)
+        if fields is None or reason_or_none is not None:
+            return BodyPart(content, None, (), reason_or_none)
+        self._part = Part.END
+        return BodyPart(content, data[end + 4 :], fields)
+
+
+def _why_no_line(data: bytes, longest: int) -> RefuseReason | None:
+    """Judge a chunk-size line whose end has not come: None while it may become one."""
+    if bare := grammar.BARE_LINE_END.search(data):
+        return RefuseReason.BARE_CR if data[bare.start()] == 0x0D else RefuseReason.BARE_LF
+    if len(data) < longest + 2:
+        return None
+    return RefuseReason.CHUNK_EXTENSION_TOO_LARGE if _extension_start(data) else RefuseReason.BAD_CHUNK_SIZE
+
+
+def _extension_start(line: bytes) -> int:
+    """Where the extensions of a chunk-size line begin, or 0 when it does not begin with a size and a semicolon."""
+    digits = grammar.CHUNK_SIZE.match(line)
+    return digits.end() if digits and line[digits.end() :].lstrip(b" \t").startswith(b";") else 0
+
+
+def _judge_extensions(line: bytes, at: int) -> RefuseReason | None:
+    """Say what is wrong with a chunk-size line that is more than a size, if anything is; `at` is `_extension_start`."""
+    if bare := grammar.BARE_LINE_END.search(line + b"\r\n"):
+        return RefuseReason.BARE_CR if line[bare.start()] == 0x0D else RefuseReason.BARE_LF
+    if not at:
+        return RefuseReason.BAD_CHUNK_SIZE
+    return None if grammar.CHUNK_EXTENSIONS.fullmatch(line, at) else RefuseReason.BAD_CHUNK_EXTENSION
+
+
+def _judge_trailers(fields: list[tuple[bytes, bytes]] | None, limits: Limits) -> RefuseReason | None:
+    """Say what is wrong with a trailer section, if anything is."""
+    if fields is None:
+        return RefuseReason.BAD_TRAILER
+    if len(fields) > limits.max_trailer_fields:
+        return RefuseReason.TOO_MANY_TRAILERS
+    if any(name in FORBIDDEN_TRAILERS for name, _ in fields):
+        return RefuseReason.FORBIDDEN_TRAILER
+    return None

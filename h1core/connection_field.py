@@ -1,0 +1,17 @@
+"""The Connection field: which options it names, in both directions. RFC 9110 §7.6.1."""
+
+from functools import lru_cache
+from typing import Final
+
+NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
+"""What a message without the field says."""
+
+
+@lru_cache(maxsize=64)
+def options(value: bytes) -> frozenset[bytes]:
+    """The options in a Connection value, lower-case. Never raises.
+
+    Several fields are joined with commas by the caller. Empty members and odd white space are passed over, as RFC 9110
+    §5.6.1 asks of a recipient; `close` counts at any place.
+    """
+    return frozenset(member.strip(b" \t").lower() for member in value.split(b",")) - {b""}

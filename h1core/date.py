@@ -1,0 +1,39 @@
+"""The Date field: formatted once a second, from a wall clock that is given."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def imf_fixdate(unix_s: float) -> bytes:
+    """Format seconds since 1970 as an IMF-fixdate, in any locale. RFC 9110 §5.6.7."""
+    moment = EPOCH + timedelta(seconds=int(unix_s))
+    day, month = DAYS[moment.weekday()], MONTHS[moment.month - 1]
+    return f"{day}, {moment:%d} {month} {moment.year:04} {moment:%H:%M:%S} GMT".encode()
+
+
+class DateField:
+    """The Date line of responses, shared by all connections of a server.
+
+    `wall_clock() -> float` gives seconds since 1970. It is asked once a second of the monotonic clock: a step of the
+    wall clock shows within that second. Without a wall clock the line is empty (RFC 9110 §6.6.1: no clock, no Date).
+    """
+
+    __slots__ = ("_line", "_stale_at", "_wall_clock")
+
+    def __init__(self, wall_clock: Callable[[], float] | None) -> None:
+        self._wall_clock = wall_clock
+        self._line = b""
+        self._stale_at = float("-inf") if wall_clock is not None else float("inf")
+
+    def line(self, now: float) -> bytes:
+        """The field line with its CR LF at the monotonic instant `now`."""
+        if now >= self._stale_at and self._wall_clock is not None:
+            unix_s = self._wall_clock()
+            self._line = b"date: " + imf_fixdate(unix_s) + b"\r\n"
+            self._stale_at = now + 1.0 - unix_s % 1.0
+        return self._line

@@ -1,0 +1,265 @@
+"""Head bytes → a request head, or the reason why not.
+
+A head is waited for and then parsed once. What can be told from an incomplete one is told at once by `HeadScan`, so
+that a peer which speaks no HTTP, or ends its lines wrongly, is not waited for until a deadline. Both must agree however
+the bytes were cut: a refusal is decided by the shortest prefix that proves it. `parse_head` is free to notice a mistake
+in any order, because on any mistake it asks `HeadScan.judge` first.
+"""
+
+from collections import Counter
+from typing import Final, TypeAlias
+
+from h1core import grammar
+from h1core.config import Limits
+from h1core.errors import RefuseReason
+from h1core.events import Request
+
+SINGLETONS: Final[dict[bytes, RefuseReason]] = {
+    b"host": RefuseReason.DUPLICATE_HOST,
+    b"content-length": RefuseReason.DUPLICATE_CONTENT_LENGTH,
+    b"transfer-encoding": RefuseReason.DUPLICATE_TRANSFER_ENCODING,
+    b"authorization": RefuseReason.DUPLICATE_FIELD,
+    b"content-range": RefuseReason.DUPLICATE_FIELD,
+    b"content-type": RefuseReason.DUPLICATE_FIELD,
+    b"if-range": RefuseReason.DUPLICATE_FIELD,
+    b"max-forwards": RefuseReason.DUPLICATE_FIELD,
+    b"proxy-authorization": RefuseReason.DUPLICATE_FIELD,
+    b"range": RefuseReason.DUPLICATE_FIELD,
+}
+"""Fields that two hops could each take another one of (CVE-2026-34525). Transfer-Encoding is a list by its grammar; the
+only list accepted has one member, so a second line is never right."""
+
+LISTS: Final = frozenset({b"connection", b"upgrade", b"expect"})
+"""Fields that steer the connection and may stand in several lines: these are one list (RFC 9110 §5.3)."""
+
+SECRET_FIELDS: Final = frozenset(
+    {b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"x-auth-token", b"x-csrf-token"}
+)
+MAX_REMEMBERED_LINES: Final = 1024
+MAX_REMEMBERED_LINE_BYTES: Final = 256
+
+Pair: TypeAlias = tuple[bytes, bytes]
+
+Head: TypeAlias = tuple[Request, dict[bytes, bytes]]
+"""A request head that is valid line by line, with its fields by name; how its body is framed is not decided yet. Of a
+field that stands in several lines, those in LISTS are joined, of any other it is the last."""
+
+RequestLine: TypeAlias = tuple[bytes, bytes, bytes, bytes | None]
+"""Method, target, version, and what an absolute-form target names as its host. This and `Head` are plain tuples: named
+ones would cost an ordinary request a tenth of its time."""
+
+
+class _BadField(Exception):
+    """A field line is not valid; never leaves this file."""
+
+    def __init__(self, reason: RefuseReason) -> None:
+        self.reason = reason
+
+
+class _FieldLines(dict[bytes, Pair]):
+    """Field lines that were found valid before: clients repeat theirs in every request.
+
+    A look-up costs a tenth of the parsing. Only what it costs depends on this memo, never what comes out. It holds 1024
+    lines of 256 bytes at most, no line that carries a secret, and starts anew when it is full.
+    """
+
+    def __missing__(self, line: bytes) -> Pair:
+        pair = _parse_field_line(line)
+        if len(line) <= MAX_REMEMBERED_LINE_BYTES and pair[0] not in SECRET_FIELDS:
+            if len(self) >= MAX_REMEMBERED_LINES:
+                self.clear()
+            self[line] = pair
+        return pair
+
+
+_field = _FieldLines().__getitem__
+
+
+def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason:
+    """Parse a request head, given without the empty line that ends it. Never raises; linear. RFC 9112 §2 to §5."""
+    lines = head.split(b"\r\n")
+    line = parse_request_line(lines.pop(0), limits)
+    if not isinstance(line, tuple) or len(lines) > limits.max_fields:
+        return _why_no_head(head, limits)
+    try:
+        # Fast path: the lines go through the memo, and into the dict, without a step of Python each.
+        headers = list(map(_field, lines))
+    except _BadField:
+        return _why_no_head(head, limits)
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        reason = _join_repeated(headers, fields)
+        if reason is not None:
+            return reason
+    method, target, version, authority = line
+    if b"host" not in fields and version == b"1.1":
+        return RefuseReason.MISSING_HOST
+    if authority is not None:
+        headers = _name_host(headers, fields, authority)
+    return Request(method, target, headers, b"", version), fields
+
+
+def _why_no_head(head: bytes, limits: Limits) -> RefuseReason:
+    """Name what is wrong with a head whose lines are not all valid; what a shorter prefix proves comes first."""
+    reason = HeadScan().judge(head + b"\r\n\r\n", limits)
+    if reason is not None:
+        return reason
+    lines = head.split(b"\r\n")[1:]
+    if len(lines) > limits.max_fields:
+        return RefuseReason.TOO_MANY_FIELDS
+    try:
+        for line in lines:
+            _parse_field_line(line)
+    except _BadField as bad:
+        return bad.reason
+    raise AssertionError("a head was refused for no reason")
+
+
+class HeadScan:
+    """What was seen so far of a head that is still incomplete. Linear over all calls together."""
+
+    __slots__ = ("_line_end", "_looked_at")
+
+    def __init__(self) -> None:
+        self._looked_at = 0
+        self._line_end = -1
+
+    def judge(self, data: bytes | bytearray, limits: Limits) -> RefuseReason | None:
+        """Say why what has arrived of a head can never become a valid one, or None while it can. Never raises.
+
+        `data` is the head from its first byte, longer at each call. Of several mistakes the one wins that the shorter
+        prefix proves.
+        """
+        looked_at, self._looked_at = self._looked_at, len(data)
+        if looked_at == 0 and not grammar.HEAD_START.match(data):
+            return RefuseReason.NOT_HTTP
+        verdicts: list[tuple[int, RefuseReason]] = []
+        if bare := grammar.BARE_LINE_END.search(data, max(0, looked_at - 1)):
+            is_cr = data[bare.start()] == 0x0D
+            verdicts.append((bare.end() + 1, RefuseReason.BARE_CR) if is_cr else (bare.end(), RefuseReason.BARE_LF))
+        if self._line_end < 0:
+            verdicts += self._judge_line(data, looked_at, limits)
+        if len(data) >= limits.max_head_bytes and data.find(b"\r\n\r\n", 0, limits.max_head_bytes) < 0:
+            verdicts.append((limits.max_head_bytes, RefuseReason.HEAD_TOO_LARGE))
+        return min(verdicts, key=lambda verdict: verdict[0])[1] if verdicts else None
+
+    def _judge_line(self, data: bytes | bytearray, looked_at: int, limits: Limits) -> list[tuple[int, RefuseReason]]:
+        """Judge the request line as soon as it is whole, or too long to become so."""
+        longest = limits.max_request_line_bytes + 2
+        self._line_end = data.find(b"\r\n", max(0, looked_at - 1), longest)
+        if self._line_end >= 0:
+            line = parse_request_line(bytes(data[: self._line_end]), limits)
+            return [(self._line_end + 2, line)] if isinstance(line, RefuseReason) else []
+        return [(longest, RefuseReason.REQUEST_LINE_TOO_LONG)] if len(data) >= longest else []
+
+
+def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReason:
+    """Parse a request line, given without its CR LF. Never raises. RFC 9112 §3.
+
+    `request-line = method SP request-target SP HTTP-version`, with single spaces: what §3 lets a recipient forgive is
+    what desynchronises two recipients.
+    """
+    if len(line) > limits.max_request_line_bytes:
+        return RefuseReason.REQUEST_LINE_TOO_LONG
+    parts = line.split(b" ")
+    if len(parts) != 3 or b"" in parts:
+        return RefuseReason.BAD_REQUEST_LINE
+    method, target, version = parts
+    if method.translate(None, grammar.TOKEN_BYTES):
+        return RefuseReason.BAD_METHOD
+    if len(method) > limits.max_method_bytes:
+        return RefuseReason.METHOD_TOO_LONG
+    if version == b"HTTP/1.1":
+        version = b"1.1"
+    else:
+        match = grammar.VERSION.fullmatch(version)
+        if match is None:
+            return RefuseReason.BAD_VERSION
+        if match[1] != b"1":
+            return RefuseReason.UNSUPPORTED_VERSION
+        # RFC 9110 §2.5: a higher minor version is treated as the highest that we know.
+        version = b"1.0" if match[2] == b"0" else b"1.1"
+    if grammar.ORIGIN_FORM.fullmatch(target) and method != b"CONNECT":
+        return method, target, version, None
+    authority = _judge_other_form(method, target)
+    if isinstance(authority, RefuseReason):
+        return authority
+    return method, target, version, authority
+
+
+def _judge_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | None:
+    """Judge a target that is not in origin-form, or a CONNECT; the authority of an absolute-form. RFC 9112 §3.2."""
+    if method == b"CONNECT":
+        if grammar.AUTHORITY_FORM.fullmatch(target):
+            host, _, port = target.rpartition(b":")
+            return None if host and int(port) <= 65535 else RefuseReason.BAD_TARGET
+        is_a_form = target == b"*" or grammar.ORIGIN_FORM.fullmatch(target) or grammar.ABSOLUTE_FORM.fullmatch(target)
+        return RefuseReason.TARGET_DOES_NOT_FIT if is_a_form else RefuseReason.BAD_TARGET
+    if target == b"*":
+        return None if method == b"OPTIONS" else RefuseReason.TARGET_DOES_NOT_FIT
+    absolute = grammar.ABSOLUTE_FORM.fullmatch(target)
+    if absolute is not None:
+        # RFC 9110 §4.2.1: an empty host is invalid; §4.2.4: userinfo is an error. HOST has no userinfo.
+        valid = absolute[1] and not absolute[1].startswith(b":") and is_host(absolute[1])
+        return absolute[1] if valid else RefuseReason.BAD_TARGET
+    if grammar.AUTHORITY_FORM.fullmatch(target):
+        return RefuseReason.TARGET_DOES_NOT_FIT
+    return RefuseReason.BAD_TARGET
+
+
+def is_host(value: bytes) -> bool:
+    """Whether a Host value, or an authority, is a host with an optional port. Never raises. RFC 9110 §7.2."""
+    match = grammar.HOST.fullmatch(value)
+    return match is not None and (not match[2] or int(match[2]) <= 65535)
+
+
+def _join_repeated(headers: list[Pair], fields: dict[bytes, bytes]) -> RefuseReason | None:
+    """Make lists of the fields that may be, and refuse those that stand once."""
+    counts = Counter(name for name, _ in headers)
+    for name, count in counts.items():
+        if count > 1 and name in SINGLETONS:
+            return SINGLETONS[name]
+        if count > 1 and name in LISTS:
+            fields[name] = b", ".join(value for other, value in headers if other == name)
+    return None
+
+
+def _name_host(headers: list[Pair], fields: dict[bytes, bytes], authority: bytes) -> list[Pair]:
+    """Let the target's authority take the place of the Host field (RFC 9112 §3.2.2: the field MUST be ignored)."""
+    had_host = b"host" in fields
+    fields[b"host"] = authority
+    if had_host:
+        return [(name, authority if name == b"host" else value) for name, value in headers]
+    return [*headers, (b"host", authority)]
+
+
+def _parse_field_line(line: bytes) -> Pair:
+    """Parse a field line that is not remembered. Raises _BadField. RFC 9112 §5.
+
+    `field-line = field-name ":" OWS field-value OWS`; exactly SP and HTAB are white space (CVE-2019-16789).
+    """
+    name, colon, value = line.partition(b":")
+    if not name or name.translate(None, grammar.TOKEN_BYTES) or not colon:
+        raise _BadField(_why_not_a_field_line(line))
+    if value.translate(None, grammar.FIELD_VALUE_BYTES):
+        raise _BadField(RefuseReason.BAD_FIELD_VALUE)
+    name = name.lower()
+    value = value.strip(b" \t")
+    if name == b"host" and not is_host(value):
+        raise _BadField(RefuseReason.BAD_HOST)
+    return name, value
+
+
+def _why_not_a_field_line(line: bytes) -> RefuseReason:
+    """Name what is wrong with a line that does not begin with a name and a colon."""
+    if line.startswith((b" ", b"\t")):
+        return RefuseReason.FOLDED_FIELD
+    return RefuseReason.BAD_FIELD_NAME if b":" in line else RefuseReason.BAD_FIELD_LINE
+
+
+def parse_trailer_lines(section: bytes) -> list[Pair] | None:
+    """Parse the field lines of a trailer section, given without the empty line that ends it, or None. Never raises."""
+    try:
+        return [_parse_field_line(line) for line in section.split(b"\r\n")]
+    except _BadField:
+        return None

@@ -1,0 +1,192 @@
+"""The life of a connection without its messages: bytes waiting on both sides, timers, and how it ends.
+
+`Conn` adds the messages. The line between the two: nothing here knows what a request is, and nothing there decides when
+a connection is over, only that it is to be.
+"""
+
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from h1core.buffer import ReceiveBuffer
+from h1core.config import Limits, Timeouts
+from h1core.errors import LocalError
+from h1core.events import Closed, Event
+from h1core.output import Buffer, OutputQueue
+from h1core.state import APPLICATION_STEPS, TABLE, CloseReason, Disposition, State, Step
+from h1core.timers import NEVER, Timer, Timers
+
+# Aliases for the hot paths: reading a member through its class costs six times as much.
+HEAD: Final = State.HEAD
+ENDING: Final = State.ENDING
+CLOSED: Final = State.CLOSED
+
+
+class Lifecycle:
+    """Base of `Conn`: its state, buffers and timers, and the way from the last response to the closed transport."""
+
+    __slots__ = (
+        "_buffer",
+        "_clock",
+        "_close_reason",
+        "_discarded_bytes",
+        "_ended_with",
+        "_input_ended",
+        "_limits",
+        "_out",
+        "_state",
+        "_timeouts",
+        "_timers",
+    )
+
+    def __init__(
+        self, limits: Limits, timeouts: Timeouts, clock: Callable[[], float], buffer: ReceiveBuffer | None
+    ) -> None:
+        self._limits = limits
+        self._timeouts = timeouts
+        self._clock = clock
+        self._buffer = buffer or ReceiveBuffer(limits.initial_buffer_bytes, limits.max_buffer_bytes)
+        self._out = OutputQueue()
+        self._timers = Timers()
+        self._state = State.HEAD
+        self._close_reason: CloseReason | None = None
+        self._ended_with = Disposition.CLOSE
+        self._input_ended = False
+        self._discarded_bytes = 0
+        """Bytes that came after it was decided that no request will follow."""
+
+    # In
+
+    def connection_lost(self) -> list[Event]:
+        """Take note that the transport broke: nothing can be read or written any more. Never raises."""
+        if self._state is CLOSED:
+            return []
+        had_ended = self._state is ENDING
+        self._close(CloseReason.CONNECTION_LOST, Disposition.CLOSE)
+        return [] if had_ended else [Closed(CloseReason.CONNECTION_LOST)]
+
+    def abort(self, reason: CloseReason) -> None:
+        """Cut the connection where it is: a response under way is visibly truncated. Never raises."""
+        if self._state is not CLOSED:
+            self._close(reason, Disposition.ABORT)
+
+    # Out
+
+    def data_to_send(self) -> Buffer:
+        """The next buffer to write, empty when there is none. The same bytes come again until `data_sent`."""
+        return self._out.front()
+
+    def data_sent(self, count: int) -> None:
+        """Say how many of the bytes to send the transport took. Progress starts the write deadline anew.
+
+        Raises LocalError when that is more than there were.
+        """
+        out = self._out
+        if count == out.size:
+            if count:
+                out.clear()
+                self._timers.write = NEVER
+                self._output_done(self._clock())
+        elif not 0 <= count < out.size:
+            raise LocalError(f"{out.size} bytes wait to be sent, and {count} were said to be")
+        elif count:
+            out.sent(count)
+            self._timers.write = self._clock() + self._timeouts.write_timeout
+
+    # Questions
+
+    @property
+    def output_bytes(self) -> int:
+        """How many bytes wait to be sent; past `Limits.max_output_bytes`, a streamed body should wait."""
+        return self._out.size
+
+    @property
+    def next_deadline(self) -> float | None:
+        """The instant for `handle_deadline` on the given clock, or None; it may have passed."""
+        return self._timers.next
+
+    @property
+    def state(self) -> State:
+        """Where the connection is; the meaning and order of states are in state.py."""
+        return self._state
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why the connection ends, or will after the response in hand; None while it persists."""
+        return self._close_reason
+
+    @property
+    def disposition(self) -> Disposition:
+        """What to do with the transport once `data_to_send` is empty."""
+        if self._state is CLOSED:
+            return self._ended_with
+        if self._state is ENDING and not self._out.size:
+            return Disposition.LINGER
+        return Disposition.KEEP
+
+    # Steps
+
+    def _after(self, step: Step) -> State:
+        """The state after a step of the application. Raises LocalError when it is not its turn."""
+        after = TABLE[self._state].get(step)
+        if after is None:
+            self._raise_out_of_turn(step)
+        return after
+
+    def _raise_out_of_turn(self, step: Step) -> NoReturn:
+        possible = ", ".join(other.name for other in TABLE[self._state] if other in APPLICATION_STEPS)
+        why = f" because {self._close_reason.value}" if self._close_reason else ""
+        raise LocalError(
+            f"{step.name} is out of turn: the connection is {self._state.name}{why}; "
+            f"the application's turn is: {possible or 'none, until the next Request'}"
+        )
+
+    def _queue(self, buffer: Buffer, now: float) -> None:
+        """Owe the peer some bytes."""
+        if not self._out.size:
+            self._timers.write = now + self._timeouts.write_timeout
+        self._out.add(buffer)
+
+    def _output_done(self, now: float) -> None:
+        """Nothing is owed to the peer any more: it is idle, or should close its side."""
+        state = self._state
+        if state is HEAD:
+            if not self._buffer.data:
+                self._timers.keepalive = now + self._timeouts.keepalive_timeout
+        elif state is ENDING:
+            self._settle(now)
+
+    # Ends
+
+    def _end(self, reason: CloseReason, now: float) -> None:
+        """No further request: what is owed is written, then the peer gets time to read it."""
+        self._close_reason = reason
+        self._state = TABLE[self._state][Step.END]
+        self._discarded_bytes += len(self._buffer.data)
+        self._buffer.clear()
+        timers = self._timers
+        timers.head = timers.body = timers.keepalive = NEVER
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Move an ending connection on: to lingering once all is written, or past it when nobody is left to read."""
+        if self._out.size:
+            return
+        if self._input_ended or self._discarded_bytes > self._limits.max_linger_bytes:
+            self._close(None, Disposition.CLOSE)
+        elif self._timers.linger == NEVER:
+            self._timers.linger = now + self._timeouts.linger_timeout
+
+    def _discard(self, count: int) -> None:
+        """Throw away what an ending connection still sends; past the limit it is closed, once nothing is owed."""
+        self._discarded_bytes += count
+        if self._discarded_bytes > self._limits.max_linger_bytes and not self._out.size:
+            self._close(None, Disposition.CLOSE)
+
+    def _close(self, reason: CloseReason | None, disposition: Disposition) -> None:
+        """Nothing is read or written any more."""
+        self._close_reason = reason or self._close_reason
+        self._ended_with = disposition
+        self._state = TABLE[self._state][Step.CLOSE]
+        self._out.clear()
+        self._buffer.clear()
+        self._timers.stop_all()

@@ -1,0 +1,251 @@
+"""Responses → bytes.
+
+Everything that a caller says is checked before a byte exists, so a response is queued whole or not at all. What is
+never allowed through: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and a
+body where there is none.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from h1core import grammar
+from h1core.connection_field import NO_OPTIONS, options
+from h1core.errors import LocalError, RefuseReason
+from h1core.events import Headers, InformationalResponse, Response
+from h1core.framing import Framing, Kind, response_framing
+from h1core.output import SMALL_BYTES, Buffer
+from h1core.state import CloseReason
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
+"""Fields of a response that we would otherwise add ourselves."""
+
+UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"content-length", b"etag", b"location", b"authorization"})
+"""Fields that carry a secret, or a value that rarely comes again."""
+
+MAX_REMEMBERED_FIELDS: Final = 1024
+MAX_REMEMBERED_FIELD_BYTES: Final = 256
+
+LENGTH: Final = Kind.LENGTH
+BODILESS: Final = frozenset({204, 304})
+
+_PHRASED: Final = frozenset(status.value for status in HTTPStatus)
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
+    for status in HTTPStatus
+    if status.value >= 200
+}
+
+
+class EncodedField(NamedTuple):
+    """One valid field: its line with CR LF, and its name in lower case if it is a control field, else empty."""
+
+    line: bytes
+    control: bytes
+
+
+_remembered: dict[tuple[bytes, bytes], EncodedField] = {}
+"""Fields that were found valid before; bounded and free of secrets like the one in head.py."""
+
+
+def whole_head(
+    response: Response,
+    body_bytes: int,
+    method: bytes,
+    version: bytes,
+    close_reason: CloseReason | None,
+    date_line: bytes,
+) -> tuple[bytes, CloseReason | None]:
+    """Encode the head of a final response whose body is given whole, to a request of `method` and `version`.
+
+    `close_reason` is why the connection ends anyway, or None. Returns the head, and why the connection ends after this
+    response, if it does. Raises LocalError for anything that may not be sent.
+    """
+    status = response.status
+    lines = [_STATUS_LINES.get(status) or _status_line(status)]
+    control = _encode_fields(response.headers, lines)
+    # Fast path: what response_framing says of a plain body, without a call.
+    if (control or status in BODILESS or method == b"HEAD") and response_framing(
+        status, method, version, control, body_bytes
+    ).kind is not LENGTH:
+        pass
+    elif b"content-length" not in control:
+        lines.append(b"content-length: %d\r\n" % body_bytes)
+    return _finish_head(lines, control, version, close_reason, date_line)
+
+
+def streamed_head(
+    response: Response, method: bytes, version: bytes, close_reason: CloseReason | None, date_line: bytes
+) -> tuple[bytes, Framing, CloseReason | None]:
+    """Encode the head of a final response whose body follows; like `whole_head`, and returns the framing, too."""
+    status = response.status
+    lines = [_STATUS_LINES.get(status) or _status_line(status)]
+    control = _encode_fields(response.headers, lines)
+    framing = response_framing(status, method, version, control, None)
+    if framing.kind is Kind.CHUNKED and b"transfer-encoding" not in control:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    elif framing.kind is Kind.UNTIL_CLOSE:
+        close_reason = close_reason or CloseReason.CLOSE_DELIMITED
+    head, close_reason = _finish_head(lines, control, version, close_reason, date_line)
+    return head, framing, close_reason
+
+
+def _status_line(status: int) -> bytes:
+    """The status line of a final response without a registered phrase. Raises LocalError."""
+    if type(status) is not int or not 200 <= status <= 599:
+        raise LocalError(f"a final status is a whole number from 200 to 599, not {status!r}")
+    return b"HTTP/1.1 %d \r\n" % status
+
+
+def _finish_head(
+    lines: list[bytes], control: dict[bytes, bytes], version: bytes, close_reason: CloseReason | None, date_line: bytes
+) -> tuple[bytes, CloseReason | None]:
+    """Add Date, Connection and the empty line."""
+    if date_line and b"date" not in control:
+        lines.append(date_line)
+    said = options(control[b"connection"]) if b"connection" in control else NO_OPTIONS
+    if b"close" in said:
+        close_reason = close_reason or CloseReason.APPLICATION_ASKED
+    elif close_reason is not None:
+        lines.append(b"connection: close\r\n")
+    elif version == b"1.0" and b"keep-alive" not in said:
+        lines.append(b"connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines), close_reason
+
+
+def _encode_fields(headers: Headers, lines: list[bytes]) -> dict[bytes, bytes]:
+    """Add the lines of `headers` to `lines`; return the control fields among them."""
+    control: dict[bytes, bytes] = {}
+    known = _remembered.get
+    for pair in headers:
+        try:
+            encoded = known(pair)
+        except TypeError:  # a list, or a bytearray in the pair
+            encoded = None
+        line, name = encoded or _encode_field(pair)
+        lines.append(line)
+        if name:
+            if name not in control:
+                control[name] = pair[1]
+            elif name == b"connection":
+                control[name] += b", " + pair[1]
+            else:
+                raise LocalError(f"the field {name.decode()} may stand once in a response")
+    return control
+
+
+def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
+    """Check and encode one field, and remember it."""
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        raise LocalError(f"headers are pairs (name, value) of bytes, not {pair!r}") from None
+    if type(name) is not bytes or type(value) is not bytes:
+        raise LocalError(f"header names and values are bytes, such as (b'name', b'value'), not {pair!r}")
+    if not grammar.TOKEN.fullmatch(name):
+        raise LocalError(f"a header name is a token without spaces or colons (RFC 9110 §5.1), not {name!r}")
+    if value.translate(None, grammar.FIELD_VALUE_BYTES):
+        raise LocalError(f"a header value has no control bytes, CR and LF least of all (RFC 9110 §5.5): {value!r}")
+    lower = name.lower()
+    encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"")
+    if len(encoded.line) <= MAX_REMEMBERED_FIELD_BYTES and lower not in UNREMEMBERED_FIELDS:
+        if len(_remembered) >= MAX_REMEMBERED_FIELDS:
+            _remembered.clear()
+        _remembered[(name, value)] = encoded
+    return encoded
+
+
+def informational_head(response: InformationalResponse) -> bytes:
+    """Encode an interim response. Raises LocalError for anything that may not be sent. RFC 9110 §15.2."""
+    status = response.status
+    if type(status) is not int or not 100 <= status <= 199:
+        raise LocalError(f"an interim status is a whole number from 100 to 199, not {status!r}")
+    if status == 101:
+        raise LocalError("101 hands the connection over: call Conn.switch_protocols")
+    return _bodiless_head(status, response.headers, "an interim response")
+
+
+def switch_head(protocol: bytes, headers: Headers) -> bytes:
+    """Encode the response that hands the connection over: 101, or 200 to a CONNECT. Raises LocalError."""
+    if protocol == b"connect":
+        return _bodiless_head(200, headers, "a response to CONNECT")
+    upgrade = ((b"connection", b"upgrade"), (b"upgrade", protocol))
+    return _bodiless_head(101, (*upgrade, *headers), "a 101 response")
+
+
+def _bodiless_head(status: int, headers: Headers, what: str) -> bytes:
+    """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
+    phrase = HTTPStatus(status).phrase.encode("ascii") if status in _PHRASED else b""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, phrase)]
+    control = _encode_fields(headers, lines)
+    if b"content-length" in control or b"transfer-encoding" in control:
+        raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")
+    return b"".join((*lines, b"\r\n"))
+
+
+class BodyWriter:
+    """A streamed response body, encoded piece by piece as its framing wants it. RFC 9112 §6, §7.1.
+
+    Each method returns the buffers to queue. Raises LocalError for more or less body than was declared, and then is
+    as it was.
+    """
+
+    __slots__ = ("_kind", "_left")
+
+    def __init__(self, framing: Framing) -> None:
+        self._kind = framing.kind
+        self._left = framing.length
+
+    def data(self, data: Buffer) -> list[Buffer]:
+        """Encode a piece. A large one is not copied."""
+        size = len(data)
+        if not size:  # an empty chunk would be the last one
+            return []
+        match self._kind:
+            case Kind.LENGTH:
+                if size > self._left:
+                    raise LocalError(f"the body is {size - self._left} bytes longer than Content-Length said")
+                self._left -= size
+                return [data]
+            case Kind.CHUNKED:
+                line = b"%x\r\n" % size
+                return [b"".join((line, data, b"\r\n"))] if size <= SMALL_BYTES else [line, data, b"\r\n"]
+            case Kind.UNTIL_CLOSE:
+                return [data]
+            case Kind.NONE:
+                raise LocalError("this response has no body (HEAD, 204 or 304); send EndOfMessage")
+
+    def end(self, trailers: Headers) -> list[Buffer]:
+        """Encode the end. Trailers reach only a peer that is sent chunks (RFC 9112 §7.1.2 lets them be dropped)."""
+        if self._kind is Kind.LENGTH:
+            if self._left:
+                raise LocalError(f"the body is {self._left} bytes shorter than Content-Length said; call Conn.abort")
+            if trailers:
+                raise LocalError("a body with Content-Length has no trailers; leave Content-Length out")
+        last = _last_chunk(trailers)
+        return [last] if self._kind is Kind.CHUNKED else []
+
+
+def _last_chunk(trailers: Headers) -> bytes:
+    """The last chunk and the trailer section. Raises LocalError for fields that may not stand there. RFC 9112 §7.1.2."""
+    if not trailers:
+        return LAST_CHUNK
+    lines = [b"0\r\n"]
+    if _encode_fields(trailers, lines):
+        raise LocalError("framing, Connection and Date do not stand in a trailer section (RFC 9110 §6.5.1)")
+    return b"".join((*lines, b"\r\n"))
+
+
+def error_response(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Response:
+    """The answer to a peer's mistake: its status and one sentence."""
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    return Response(status, (plain, *headers), text.encode() + b"\n")
+
+
+def refusal_response(reason: RefuseReason) -> Response:
+    """The answer to a refused request."""
+    return error_response(reason.status, f"{reason.text} ({reason.source})")
