@@ -1,0 +1,1 @@
+"""One file per way of doing I/O; each runs any handler on the pure core."""

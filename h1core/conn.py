@@ -149,6 +149,9 @@ class Conn(Lifecycle):
             return self._receive_end(now)
         state = self._state
         if state is HEAD:
+            if self._out.size > self._limits.max_output_bytes:
+                self._buffer.append(data)  # for next_events, when the peer has taken more of its responses
+                return []
             if not self._buffer.data:
                 # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are
                 # looked at again below. 0.3 of 7 microseconds.
@@ -265,8 +268,12 @@ class Conn(Lifecycle):
     # Out
 
     def next_events(self) -> list[Event]:
-        """What comes of the bytes that waited while a response was under way; to be called after each. Never raises."""
-        if self._state is not HEAD or not self._buffer.data:
+        """What comes of the bytes that waited. Never raises.
+
+        To be called after each response, and after each `data_sent`: no further request comes while more than
+        `max_output_bytes` of earlier responses wait, or a peer could pile them up by never reading.
+        """
+        if self._state is not HEAD or not self._buffer.data or self._out.size > self._limits.max_output_bytes:
             return []
         return self._parse_buffered(self._clock())
 
@@ -283,6 +290,8 @@ class Conn(Lifecycle):
         if state is HANDLING or state is RESPONDING:
             behind_close = self._close_reason is not None
             return self._discarded_bytes <= self._limits.max_linger_bytes if behind_close else self._buffer.room > 0
+        if state is HEAD:
+            return self._out.size <= self._limits.max_output_bytes
         return state is not ENDING or self._discarded_bytes <= self._limits.max_linger_bytes
 
     @property
@@ -423,7 +432,8 @@ class Conn(Lifecycle):
         self._input_ended = True
         state = self._state
         if state is HEAD:
-            return self._parse_buffered(now)
+            must_wait = self._buffer.data and self._out.size > self._limits.max_output_bytes
+            return [] if must_wait else self._parse_buffered(now)
         if state is RECEIVING or state is DUPLEX or state is DRAINING:
             return self._refuse(RefuseReason.TRUNCATED_BODY, now)
         if state is ENDING:
@@ -535,8 +545,7 @@ class Conn(Lifecycle):
         if self._close_reason is not None:
             self._end(self._close_reason, now)
         elif buffer.data:
-            buffer.shrink()
-            self._timers.head = now + self._timeouts.head_timeout
+            buffer.shrink()  # next_events looks at it
         elif self._input_ended:
             self._end(CloseReason.PEER_CLOSED, now)
         else:

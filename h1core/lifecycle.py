@@ -69,6 +69,13 @@ class Lifecycle:
         if self._state is not CLOSED:
             self._close(reason, Disposition.ABORT)
 
+    def release_buffer(self) -> ReceiveBuffer:
+        """Give the receive buffer to a later connection; this one is over, as if aborted when it was not. Never raises.
+        """
+        if self._state is not CLOSED:
+            self._close(CloseReason.CONNECTION_LOST, Disposition.ABORT)
+        return self._buffer
+
     # Out
 
     def data_to_send(self) -> Buffer:

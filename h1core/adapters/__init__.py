@@ -1,0 +1,1 @@
+"""Translation of application interfaces into handlers; no I/O."""

@@ -1,0 +1,57 @@
+"""Waking a readiness loop from another thread or from a signal handler."""
+
+import os
+import socket
+
+
+class WakeChannel:
+    """A descriptor that becomes readable when somebody calls `wake`.
+
+    An eventfd where there is one, a socket pair elsewhere. `wake` may be called from any thread and from a signal
+    handler, also after `close`; the other methods belong to the loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self._eventfd: int | None = None
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+        if hasattr(os, "eventfd"):
+            self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._pair = socket.socketpair()
+            for end in self._pair:
+                end.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        if self._eventfd is not None:
+            return self._eventfd
+        return self._pair[0].fileno() if self._pair is not None else -1
+
+    def wake(self) -> None:
+        """Make the descriptor readable; once is enough until `clear`. Never raises."""
+        try:
+            if self._eventfd is not None:
+                os.eventfd_write(self._eventfd, 1)
+            elif self._pair is not None:
+                self._pair[1].send(b"\0")
+        except OSError:
+            pass  # full, so already readable; or closed, so nobody waits
+
+    def clear(self) -> None:
+        """Take note of every `wake` so far. Never raises."""
+        try:
+            if self._eventfd is not None:
+                os.eventfd_read(self._eventfd)
+            elif self._pair is not None:
+                self._pair[0].recv(4096)
+        except OSError:
+            pass  # nothing to take
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        eventfd, self._eventfd = self._eventfd, None
+        pair, self._pair = self._pair, None
+        if eventfd is not None:
+            os.close(eventfd)
+        for end in pair or ():
+            end.close()

@@ -1,0 +1,52 @@
+"""What an application looks like to a driver: the types, and how its reply becomes what `Conn.send` takes.
+
+A handler gets a whole request and returns a `Response`. Wrappers for other interfaces (`h1core.adapters`) produce
+handlers; drivers run them and know nothing else.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeAlias
+
+from h1core.errors import LocalError
+from h1core.events import Request, Response
+
+Handler: TypeAlias = Callable[[Request], Response]
+"""Runs to its end before anything else happens in its thread. What it raises becomes a 500."""
+
+AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def first_part(request: Request, response: Response) -> tuple[Response, Iterator[bytes] | None]:
+    """What to send first of a handler's reply, and the pieces of body that follow it, or None.
+
+    A reply to HEAD is what GET would have got, so its body is left out here and its length said (RFC 9110 §9.3.2).
+    Raises LocalError when the reply is not a Response, or its body not something to send.
+    """
+    if type(response) is not Response:
+        raise LocalError(f"a handler returns h1core.Response, not {type(response).__name__}")
+    body: object = response.body
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        if request.method == b"HEAD" and body:
+            return Response(response.status, _with_length(response, len(body))), None
+        return response, None
+    if isinstance(body, str) or not isinstance(body, Iterable):
+        raise LocalError(f"a handler's body is bytes or an iterable of bytes, not {type(body).__name__}")
+    if request.method == b"HEAD":
+        close_pieces(body)
+        return Response(response.status, response.headers), None
+    return Response(response.status, response.headers, None), iter(body)
+
+
+def _with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes]]:
+    """The headers of a reply, with its length unless they frame it already."""
+    headers = list(response.headers)
+    if not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers):
+        headers.append((b"content-length", b"%d" % body_bytes))
+    return headers
+
+
+def close_pieces(pieces: object) -> None:
+    """Let an iterable of pieces clean up, whether or not it was read to its end. Raises what its `close` raises."""
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,124 @@
+"""`ServerCore`: what a driver asks about all its connections together.
+
+Both drivers hold exactly one. They tell it facts and get back what to do; it calls nobody.
+"""
+
+from collections.abc import Callable, Container
+from typing import Final
+
+from h1core.buffer import ReceiveBuffer
+from h1core.config import Limits, Timeouts
+from h1core.conn import Conn
+from h1core.date import DateField
+from h1core.server.admission import Admission
+from h1core.server.deadlines import DeadlineIndex
+from h1core.server.drain import Drain, Phase
+
+MAX_SPARE_BUFFERS: Final = 64
+
+
+class ServerCore:
+    """The connections of one server, and the policy over them. Never raises.
+
+    - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `begin_drain`.
+    - Questions: `may_accept`, `next_deadline`, `due_connections`, `phase`, `connections`.
+
+    `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are handed to each connection.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] | None = None,
+        upgrades: Container[bytes] = (),
+    ) -> None:
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self._clock = clock
+        self._date = DateField(wall_clock)
+        self._upgrades = upgrades
+        self._admission = Admission(self.limits.max_connections)
+        self._deadlines = DeadlineIndex[Conn]()
+        self._drain = Drain(self.timeouts.drain_timeout)
+        self._connections: dict[Conn, None] = {}  # a set in the order of arrival
+        self._spare_buffers: list[ReceiveBuffer] = []
+
+    # Facts
+
+    def connection_opened(self) -> Conn:
+        """Take in an accepted connection: the `Conn` that speaks for it, its deadline already watched."""
+        conn = Conn(
+            self.limits,
+            self.timeouts,
+            clock=self._clock,
+            wall_clock=self._date,
+            upgrades=self._upgrades,
+            buffer=self._spare_buffers.pop() if self._spare_buffers else None,
+        )
+        self._connections[conn] = None
+        self._admission.opened()
+        self._deadlines.watch(conn, conn.next_deadline)
+        return conn
+
+    def connection_pumped(self, conn: Conn) -> None:
+        """Take note that a connection was worked on, so that its deadline may have moved."""
+        self._deadlines.watch(conn, conn.next_deadline)
+
+    def connection_gone(self, conn: Conn) -> None:
+        """Take note that a connection's transport is closed. The buffer goes to a later connection."""
+        del self._connections[conn]
+        self._admission.gone()
+        self._deadlines.forget(conn)
+        buffer = conn.release_buffer()
+        if len(self._spare_buffers) < MAX_SPARE_BUFFERS:
+            self._spare_buffers.append(buffer)
+
+    def accept_failed(self) -> None:
+        """Take note that accepting failed for want of descriptors or memory: it rests for a moment."""
+        self._admission.out_of_resources(self._clock())
+
+    def begin_drain(self) -> list[Conn]:
+        """Begin to shut down; the connections to pump, because each was told. Again, it changes nothing."""
+        if not self._drain.begin(self._clock()):
+            return []
+        for conn in self._connections:
+            conn.begin_drain()
+        return list(self._connections)
+
+    # Questions
+
+    @property
+    def may_accept(self) -> bool:
+        """Whether to accept another connection now."""
+        return self.phase is Phase.RUNNING and self._admission.may_accept(self._clock())
+
+    @property
+    def next_deadline(self) -> float | None:
+        """The instant at which something is to do though nothing happens, or None; it may have passed."""
+        instants = [at for at in (self._deadlines.next, self._admission.next_deadline) if at is not None]
+        return min(instants, default=None)
+
+    def due_connections(self) -> list[Conn]:
+        """The connections whose deadline has come: call `handle_deadline` on each, and pump it."""
+        now = self._clock()
+        due: list[Conn] = []
+        for conn in self._deadlines.due(now):
+            deadline = conn.next_deadline
+            if deadline is not None and deadline <= now:
+                due.append(conn)
+            else:
+                self._deadlines.watch(conn, deadline)
+        return due
+
+    @property
+    def phase(self) -> Phase:
+        """Whether the server runs, drains, or has nothing left to do."""
+        return self._drain.phase(len(self._connections))
+
+    @property
+    def connections(self) -> list[Conn]:
+        """The open connections in the order of their arrival."""
+        return list(self._connections)

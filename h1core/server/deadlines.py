@@ -1,0 +1,84 @@
+"""Which connection must be looked at next.
+
+Theory
+------
+Every request moves its connection's deadline, nearly always to a later instant. An index that followed each move would
+pay for each request; this one does not. It remembers for each connection one instant at which to look, no later than
+the connection's deadline. A deadline that moves later is left alone: when the remembered instant comes, the connection
+is asked, and remembered anew. A deadline that moves earlier adds an entry to the heap and makes the older one stale.
+
+So a request on a busy connection costs one comparison, an idle connection costs nothing, and a connection causes at most
+one early look per keep-alive period. Stale entries, also those of connections that have gone, are dropped when they come
+up, and all at once when they are the larger part of the heap, which bounds it and costs O(1) for each entry ever made.
+"""
+
+from heapq import heapify, heappop, heappush
+from typing import Final, Generic, TypeVar
+
+Key = TypeVar("Key")
+
+STALE_ALLOWANCE: Final = 64
+"""Entries that are never worth a clean-up."""
+
+
+class DeadlineIndex(Generic[Key]):
+    """Instants at which to look at keys (hashable, compared by identity or value). Never raises."""
+
+    __slots__ = ("_heap", "_look_at", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Key]] = []
+        self._look_at: dict[Key, float] = {}
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._look_at)
+
+    @property
+    def entries(self) -> int:
+        """How many entries the heap has, stale ones included; for tests of its bound."""
+        return len(self._heap)
+
+    def watch(self, key: Key, deadline: float | None) -> None:
+        """Make sure that `key` comes up no later than at `deadline`. O(1) unless it moved earlier."""
+        if deadline is None:
+            return
+        look_at = self._look_at.get(key)
+        if look_at is None or deadline < look_at:
+            self._look_at[key] = deadline
+            self._serial += 1  # equal instants come up in the order they were set, and keys are never compared
+            heappush(self._heap, (deadline, self._serial, key))
+            self._drop_stale()
+
+    def forget(self, key: Key) -> None:
+        """Never bring `key` up again."""
+        self._look_at.pop(key, None)
+        self._drop_stale()
+
+    def _drop_stale(self) -> None:
+        """Rebuild the heap when most of it is stale."""
+        if len(self._heap) > 2 * len(self._look_at) + STALE_ALLOWANCE:
+            self._heap = [entry for entry in self._heap if self._look_at.get(entry[2]) == entry[0]]
+            heapify(self._heap)
+
+    @property
+    def next(self) -> float | None:
+        """The instant at which the next key may come up, or None."""
+        self._skip_stale()
+        return self._heap[0][0] if self._heap else None
+
+    def _skip_stale(self) -> None:
+        heap = self._heap
+        while heap and self._look_at.get(heap[0][2]) != heap[0][0]:
+            heappop(heap)
+
+    def due(self, now: float) -> list[Key]:
+        """The keys whose instant has come, in its order; each is forgotten until it is watched again."""
+        keys: list[Key] = []
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            at, _, key = heappop(heap)
+            if self._look_at.get(key) == at:
+                del self._look_at[key]
+                keys.append(key)
+        return keys

@@ -1,0 +1,23 @@
+"""A clock that goes when it is told to."""
+
+
+class FakeClock:
+    """Seconds that move only by hand: give the instance wherever a clock is asked for."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. Raises ValueError when it would go back."""
+        if seconds < 0:
+            raise ValueError(f"time does not go back by {-seconds} s")
+        self.now += seconds
+
+    def advance_to(self, instant: float) -> None:
+        """Let time pass up to an instant. Raises ValueError when that has passed."""
+        self.advance(instant - self.now)
