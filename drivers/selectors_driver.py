@@ -12,14 +12,14 @@ The pump goes round while there are events, so a batch of pipelined requests is 
 `EVENTS_PER_TURN` events or `WRITES_PER_TURN` writes and gives the others their turn; what is left waits in `_ready` for
 the next tick, which then does not wait.
 
-What a connection waits for follows from questions to its `Conn`, after each pump: reading while it `wants_read`, writing
-while it owes bytes. The selector is called only when that changes, which for ordinary requests is never.
+What a connection waits for follows from questions to its `Conn`, after each pump: reading while it `wants_read`,
+writing while it owes bytes. The selector is called only when that changes, which for ordinary requests is never.
 
 Nothing here decides anything about time, numbers or protocol: `Conn` and `ServerCore` do.
 
-`tick` is one bounded round: wait, serve what is ready, do what is due. Given the same clock, selector and sockets it does
-the same. `run` is `tick` for ever. `begin_drain` and `stop` may come from any thread or a signal handler, at any moment:
-they only leave a note for the next tick, and wake it.
+`tick` is one bounded round: wait, serve what is ready, do what is due. Given the same clock, selector and sockets it
+does the same. `run` is `tick` for ever. `begin_drain` and `stop` may come from any thread or a signal handler, at any
+moment: they only leave a note for the next tick, and wake it.
 """
 
 import contextlib
@@ -127,6 +127,8 @@ class Server:
         """Do one round: wait until something is ready or due, `max_wait` seconds at most, and serve it."""
         if self._drain_asked:
             self._start_drain()
+        if self._core.phase is Phase.STOPPED:
+            return  # nothing will ever be ready
         self._listen_or_rest()
         for key, mask in self._selector.select(self._wait_s(max_wait)):
             if type(key.data) is _Connection:
@@ -349,7 +351,7 @@ class Server:
             access_logger.info("%s %s %d %.1fms", _address(connection.peer), _in_words(request), first.status, took_ms)
 
     def _stream(self, connection: _Connection) -> None:
-        """Take pieces of the body from the handler while the peer keeps up; what the handler raises cuts the connection."""
+        """Take pieces of body from the handler while the peer keeps up; what it raises cuts the connection."""
         conn = connection.conn
         pieces = connection.pieces
         assert pieces is not None

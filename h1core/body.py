@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 from h1core import grammar
 from h1core.config import Limits
 from h1core.errors import RefuseReason
-from h1core.head import parse_trailer_lines
+from h1core.head import find_bare_line_end, parse_trailer_lines
 
 FORBIDDEN_TRAILERS: Final = frozenset(
-    b"authorization cache-control connection content-encoding content-length content-location content-range content-type "
-    b"cookie cookie2 date expect expires forwarded from host if-match if-modified-since if-none-match if-range "
+    b"authorization cache-control connection content-encoding content-length content-location content-range "
+    b"content-type cookie cookie2 date expect expires forwarded from host if-match if-modified-since if-none-match if-range "
     b"if-unmodified-since keep-alive location max-forwards origin pragma proxy-authenticate proxy-authorization "
     b"proxy-connection range referer retry-after set-cookie set-cookie2 te trailer transfer-encoding upgrade vary "
     b"warning www-authenticate x-forwarded-for x-forwarded-host x-forwarded-proto".split()
@@ -158,9 +158,8 @@ class ChunkedReader:
         most = self._limits.max_trailer_bytes
         end = data.find(b"\r\n\r\n", 0, most)
         seen = data[: end + 2] if end >= 0 else data[:most]
-        if bare := grammar.BARE_LINE_END.search(seen):
-            reason = RefuseReason.BARE_CR if seen[bare.start()] == 0x0D else RefuseReason.BARE_LF
-            return BodyPart(content, None, (), reason)
+        if bare := find_bare_line_end(seen):
+            return BodyPart(content, None, (), bare[1])
         if end < 0:
             self._kept = data
             return BodyPart(content, None, (), RefuseReason.TRAILERS_TOO_LARGE if len(data) >= most else None)
@@ -174,8 +173,8 @@ class ChunkedReader:
 
 def _why_no_line(data: bytes, longest: int) -> RefuseReason | None:
     """Judge a chunk-size line whose end has not come: None while it may become one."""
-    if bare := grammar.BARE_LINE_END.search(data):
-        return RefuseReason.BARE_CR if data[bare.start()] == 0x0D else RefuseReason.BARE_LF
+    if bare := find_bare_line_end(data):
+        return bare[1]
     if len(data) < longest + 2:
         return None
     return RefuseReason.CHUNK_EXTENSION_TOO_LARGE if _extension_start(data) else RefuseReason.BAD_CHUNK_SIZE
@@ -189,8 +188,8 @@ def _extension_start(line: bytes) -> int:
 
 def _judge_extensions(line: bytes, at: int) -> RefuseReason | None:
     """Say what is wrong with a chunk-size line that is more than a size, if anything is; `at` is `_extension_start`."""
-    if bare := grammar.BARE_LINE_END.search(line + b"\r\n"):
-        return RefuseReason.BARE_CR if line[bare.start()] == 0x0D else RefuseReason.BARE_LF
+    if bare := find_bare_line_end(line + b"\r\n"):
+        return bare[1]
     if not at:
         return RefuseReason.BAD_CHUNK_SIZE
     return None if grammar.CHUNK_EXTENSIONS.fullmatch(line, at) else RefuseReason.BAD_CHUNK_EXTENSION

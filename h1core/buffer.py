@@ -1,7 +1,7 @@
 """The receive buffer: what has arrived and cannot be used yet.
 
-It holds a head that is still incomplete, or the pipelined bytes behind a request in hand; a body passes it by. Growth is
-a promise to the driver (`room`: how much to read next), not an allocation: storage follows the bytes, so an idle
+It holds a head that is still incomplete, or the pipelined bytes behind a request in hand; a body passes it by. Growth
+is a promise to the driver (`room`: how much to read next), not an allocation: storage follows the bytes, so an idle
 connection costs none.
 """
 
@@ -10,8 +10,8 @@ class ReceiveBuffer:
     """Bytes in the order of their arrival, taken from the front. Never raises.
 
     `capacity` begins small and grows to a cap: doubled when a read has filled it, or in one step when a length was
-    declared. How far a terminator was looked for is remembered, so that a head which arrives a byte at a time costs linear
-    time.
+    declared. How far a terminator was looked for is remembered, so that a head which arrives a byte at a time costs
+    linear time.
     """
 
     __slots__ = ("_initial", "_searched", "capacity", "data", "max_bytes")

@@ -5,71 +5,35 @@ each public call that needs it. `state.py` says which order of things is possibl
 """
 
 from collections.abc import Callable, Container
-from enum import IntEnum
-from typing import Final, assert_never
+from typing import Final
 
 from h1core import writer
-from h1core.body import ChunkedReader, LengthReader
 from h1core.buffer import ReceiveBuffer
 from h1core.config import Limits, Timeouts
 from h1core.date import DateField
-from h1core.errors import LocalError, RefuseReason
+from h1core.errors import LocalError
 from h1core.events import (
-    Closed,
     Data,
     EndOfMessage,
     Event,
     Headers,
     InformationalResponse,
-    Refused,
-    Request,
     Response,
     Sendable,
     Switched,
-    TimedOut,
 )
-from h1core.framing import NO_BODY, Framing, Kind
-from h1core.grammar import EMPTY_LINES
-from h1core.head import HeadScan
-from h1core.lifecycle import CLOSED, ENDING, HEAD, Lifecycle
-from h1core.output import SMALL_BYTES, as_buffer, as_bytes
-from h1core.request import Intake, take_in
-from h1core.state import TABLE, CloseReason, Disposition, State, Step
-from h1core.timers import NEVER, Timer
-
-CR: Final = 0x0D
-END_OF_HEAD: Final = b"\r\n\r\n"
+from h1core.lifecycle import CLOSED, ENDING, HEAD
+from h1core.output import SMALL_BYTES, as_buffer
+from h1core.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
+from h1core.state import CloseReason, State, Step
+from h1core.timers import NEVER
 
 # More aliases for the hot paths, like those in lifecycle.py.
-REQUEST: Final = Step.REQUEST
-REQUEST_WITH_BODY: Final = Step.REQUEST_WITH_BODY
 RESPONSE: Final = Step.RESPONSE
 RESPONSE_HEAD: Final = Step.RESPONSE_HEAD
-AFTER_HEAD: Final = TABLE[HEAD]
-RECEIVING: Final = State.RECEIVING
-HANDLING: Final = State.HANDLING
-DUPLEX: Final = State.DUPLEX
-RESPONDING: Final = State.RESPONDING
-DRAINING: Final = State.DRAINING
 
 
-class Demand(IntEnum):
-    """Whether the application wants the request body."""
-
-    CONTINUE_OWED = 0
-    """The peer waits for 100 Continue, and nobody asked for the body yet."""
-    READING = 1
-    """The body is read as it comes; its deadline runs."""
-    PAUSED = 2
-    """The application is behind; nothing is read, and the deadline stands still."""
-
-
-CONTINUE_OWED: Final = Demand.CONTINUE_OWED
-READING: Final = Demand.READING
-PAUSED: Final = Demand.PAUSED
-
-
-class Conn(Lifecycle):
+class Conn(Receiving):
     """One server connection. Four kinds of methods:
 
     - In from the network and the clock: `receive_data`, `connection_lost`, `handle_deadline`. They return events and
@@ -91,20 +55,7 @@ class Conn(Lifecycle):
     Input of hostile size and cut costs time linear in its bytes. Memory: see `Limits.connection_bytes`.
     """
 
-    __slots__ = (
-        "_allowance_s",
-        "_body_writer",
-        "_date",
-        "_demand",
-        "_method",
-        "_protocol",
-        "_reader",
-        "_requests_left",
-        "_scan",
-        "_unread_bytes",
-        "_upgrades",
-        "_version",
-    )
+    __slots__ = ("_body_writer",)
 
     def __init__(
         self,
@@ -116,74 +67,10 @@ class Conn(Lifecycle):
         upgrades: Container[bytes] = (),
         buffer: ReceiveBuffer | None = None,
     ) -> None:
-        super().__init__(limits or Limits(), timeouts or Timeouts(), clock, buffer)
-        self._timers.head = clock() + self._timeouts.head_timeout
-        self._date = wall_clock if isinstance(wall_clock, DateField) else DateField(wall_clock)
-        self._upgrades = upgrades
-        self._requests_left = self._limits.max_requests_per_connection
-        self._scan: HeadScan | None = None
-        # The request in hand
-        self._method = b""
-        self._version = b"1.1"
-        self._protocol: bytes | None = None
-        self._reader: LengthReader | ChunkedReader | None = None
-        self._demand = READING
-        self._allowance_s = self._timeouts.body_timeout
-        self._unread_bytes = 0
+        date = wall_clock if isinstance(wall_clock, DateField) else DateField(wall_clock)
+        super().__init__(limits or Limits(), timeouts or Timeouts(), clock, date, upgrades, buffer)
         # The response under way
         self._body_writer: writer.BodyWriter | None = None
-
-    # In from the network and the clock
-
-    def receive_data(self, data: bytes) -> list[Event]:
-        """Take what the transport gave; `b""` is the end of the peer's stream. Never raises on peer input.
-
-        Returns what came of it, in order: at most one Request, one Data, one EndOfMessage or Switched, and one last
-        word. Data that arrives in the same instant as a deadline wins. Raises LocalError when `data` is not bytes-like,
-        or after `switch_protocols`.
-        """
-        now = self._clock()
-        if type(data) is not bytes:
-            data = as_bytes(data)
-        if not data:
-            return self._receive_end(now)
-        state = self._state
-        if state is HEAD:
-            if self._out.size > self._limits.max_output_bytes:
-                self._buffer.append(data)  # for next_events, when the peer has taken more of its responses
-                return []
-            if not self._buffer.data:
-                # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are
-                # looked at again below. 0.3 of 7 microseconds.
-                if data.endswith(END_OF_HEAD) and len(data) <= self._limits.max_head_bytes:
-                    intake = take_in(data[:-4], self._limits, self._upgrades)
-                    if isinstance(intake, tuple):
-                        return self._begin_request(intake, b"", now)
-                end = data.find(END_OF_HEAD, 0, self._limits.max_head_bytes)
-                if end > 0 and data[0] != CR:
-                    return self._receive_request(data[:end], data[end + 4 :], now)
-            self._buffer.append(data)
-            return self._parse_buffered(now)
-        events: list[Event] = []
-        if state is RECEIVING or state is DUPLEX or state is DRAINING:
-            self._buffer.grow_after(len(data))
-            self._receive_body(data, events, now)
-        elif state is State.SWITCHED:
-            raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
-        elif state is HANDLING or state is RESPONDING:
-            self._keep(data)
-        elif state is ENDING:
-            self._discard(len(data))
-        return events
-
-    def handle_deadline(self) -> list[Event]:
-        """Do what is due by the clock. Never raises; too early it does nothing, late it does the same as on time."""
-        now = self._clock()
-        events: list[Event] = []
-        for timer in self._timers.expired(now):
-            if self._timers.at(timer) <= now:  # unless the one before it has stopped it
-                events += self._expire(timer, now)
-        return events
 
     # In from the application
 
@@ -249,7 +136,7 @@ class Conn(Lifecycle):
         return [Switched(self._protocol, self._buffer.take_all())]
 
     def begin_drain(self) -> None:
-        """Shut down in order: an idle connection ends now, any other after the response in hand or coming. Never raises.
+        """Shut down in order: an idle connection ends now, any other after one more response. Never raises.
 
         What is not over after `drain_timeout` is aborted. Calling again changes nothing.
         """
@@ -264,181 +151,6 @@ class Conn(Lifecycle):
             self._requests_left = 1
         elif state is not ENDING:
             self._close_reason = self._close_reason or CloseReason.DRAINING
-
-    # Out
-
-    def next_events(self) -> list[Event]:
-        """What comes of the bytes that waited. Never raises.
-
-        To be called after each response, and after each `data_sent`: no further request comes while more than
-        `max_output_bytes` of earlier responses wait, or a peer could pile them up by never reading.
-        """
-        if self._state is not HEAD or not self._buffer.data or self._out.size > self._limits.max_output_bytes:
-            return []
-        return self._parse_buffered(self._clock())
-
-    # Questions
-
-    @property
-    def wants_read(self) -> bool:
-        """Whether to read from the transport: false when the buffer is full, the body is not wanted, or input is over."""
-        state = self._state
-        if self._input_ended or state is CLOSED or state is State.SWITCHED:
-            return False
-        if state is RECEIVING or state is DUPLEX:
-            return self._demand is READING
-        if state is HANDLING or state is RESPONDING:
-            behind_close = self._close_reason is not None
-            return self._discarded_bytes <= self._limits.max_linger_bytes if behind_close else self._buffer.room > 0
-        if state is HEAD:
-            return self._out.size <= self._limits.max_output_bytes
-        return state is not ENDING or self._discarded_bytes <= self._limits.max_linger_bytes
-
-    @property
-    def receive_bytes(self) -> int:
-        """How many bytes to read at a time: few at first, more when reads come full or a length was declared."""
-        return self._buffer.room or self._limits.initial_buffer_bytes
-
-    # Request heads
-
-    def _parse_buffered(self, now: float) -> list[Event]:
-        """Look for the next request in the buffer."""
-        buffer = self._buffer
-        if buffer.data and buffer.data[0] == CR and (empty := EMPTY_LINES.match(buffer.data)) and empty.end():
-            buffer.discard(empty.end())
-            self._scan = None
-        if not buffer.data:
-            return self._end_unasked(now) if self._input_ended else []
-        end = buffer.find(END_OF_HEAD, self._limits.max_head_bytes)
-        if end >= 0:
-            head = buffer.take(end + 4)
-            return self._receive_request(head[:-4], buffer.take_all(), now)
-        self._scan = self._scan or HeadScan()
-        reason = self._scan.judge(buffer.data, self._limits)
-        if reason is None and self._input_ended:
-            reason = RefuseReason.TRUNCATED_HEAD
-        if reason is not None:
-            return self._refuse(reason, now)
-        timers = self._timers
-        timers.keepalive = NEVER
-        if timers.head == NEVER:
-            timers.head = now + self._timeouts.head_timeout
-        return []
-
-    def _receive_request(self, head_bytes: bytes, rest: bytes, now: float) -> list[Event]:
-        """Judge a head, and begin the request or refuse it."""
-        self._scan = None
-        intake = take_in(head_bytes, self._limits, self._upgrades)
-        if not isinstance(intake, tuple):
-            return self._refuse(intake, now)
-        return self._begin_request(intake, rest, now)
-
-    def _begin_request(self, intake: Intake, rest: bytes, now: float) -> list[Event]:
-        """Take the step that an accepted head is, and go on with what lies behind it."""
-        request, framing, persists, expects_continue = intake
-        events: list[Event] = [request]
-        self._method = request.method
-        self._version = request.version
-        self._protocol = request.upgrade
-        self._requests_left -= 1
-        timers = self._timers
-        if not persists:
-            self._close_reason = CloseReason.PEER_ASKED
-        elif not self._requests_left:
-            self._close_reason = CloseReason.MAX_REQUESTS if timers.drain == NEVER else CloseReason.DRAINING
-        timers.head = timers.keepalive = NEVER
-        if framing is NO_BODY:
-            self._state = AFTER_HEAD[REQUEST]
-            if rest:
-                self._keep(rest)
-        else:
-            self._state = AFTER_HEAD[REQUEST_WITH_BODY]
-            self._begin_body(framing, CONTINUE_OWED if expects_continue else READING, now)
-            if rest:
-                self._receive_body(rest, events, now)
-        return events
-
-    def _keep(self, data: bytes) -> None:
-        """Let bytes behind the request in hand wait, or drop them when no request can follow."""
-        if self._close_reason is None:
-            self._buffer.append(data)
-        else:
-            self._discarded_bytes += len(data)
-
-    # Request bodies
-
-    def _begin_body(self, framing: Framing, demand: Demand, now: float) -> None:
-        """Make ready for the body behind a head."""
-        if framing.kind is Kind.LENGTH:
-            self._reader = LengthReader(framing.length)
-            self._buffer.expect(framing.length)
-        else:
-            self._reader = ChunkedReader(self._limits)
-        self._unread_bytes = 0
-        self._allowance_s = self._timeouts.body_timeout
-        self._demand = demand
-        if demand is READING:
-            self._timers.body = now + self._allowance_s
-
-    def _read_body(self, now: float) -> None:
-        """Let the body's deadline run from where it stood."""
-        self._demand = READING
-        self._timers.body = now + self._allowance_s
-
-    def _receive_body(self, data: bytes, events: list[Event], now: float) -> None:
-        """Read body bytes; also those behind the end of the body."""
-        assert self._reader is not None
-        if self._demand is CONTINUE_OWED:
-            self._read_body(now)  # RFC 9110 §10.1.1: 100 MAY be omitted once content has come
-        part = self._reader.read(data)
-        if part.content:
-            self._take_content(part.content, events, now)
-            if self._state is ENDING:
-                return
-        if part.refusal is not None:
-            events += self._refuse(part.refusal, now)
-        elif part.rest is not None:
-            self._end_body(part.rest, part.trailers, events, now)
-
-    def _take_content(self, content: bytes, events: list[Event], now: float) -> None:
-        """Hand content on, or count what is thrown away; progress earns time."""
-        timers = self._timers
-        timeouts = self._timeouts
-        if self._demand is READING:
-            timers.body = min(now + timeouts.body_timeout, timers.body + len(content) / timeouts.min_body_rate)
-        if self._state is not DRAINING:
-            events.append(Data(content))
-            return
-        self._unread_bytes += len(content)
-        if self._unread_bytes > self._limits.max_unread_body_bytes:
-            self._end(CloseReason.BODY_UNREAD, now)
-
-    def _end_body(self, rest: bytes, trailers: Headers, events: list[Event], now: float) -> None:
-        """Finish the request; if it was only being drained, go on with the next."""
-        self._timers.body = NEVER
-        self._reader = None
-        was_draining = self._state is DRAINING
-        self._state = TABLE[self._state][Step.BODY_END]
-        if rest:
-            self._keep(rest)
-        if was_draining:
-            self._finish_exchange(now)
-            events += self.next_events()
-        else:
-            events.append(EndOfMessage(trailers))
-
-    def _receive_end(self, now: float) -> list[Event]:
-        """Take the end of the peer's stream. The peer may still be reading: half-closed is not gone."""
-        self._input_ended = True
-        state = self._state
-        if state is HEAD:
-            must_wait = self._buffer.data and self._out.size > self._limits.max_output_bytes
-            return [] if must_wait else self._parse_buffered(now)
-        if state is RECEIVING or state is DUPLEX or state is DRAINING:
-            return self._refuse(RefuseReason.TRUNCATED_BODY, now)
-        if state is ENDING:
-            self._settle(now)
-        return []
 
     # Responses
 
@@ -494,11 +206,6 @@ class Conn(Lifecycle):
             return CloseReason.CONTINUE_OWED
         return CloseReason.BODY_UNREAD if response.body is not None and self._leaves_too_much() else None
 
-    def _leaves_too_much(self) -> bool:
-        """Whether it is known that more of the body is to come than is worth draining."""
-        remaining = self._reader.remaining if self._reader is not None else None
-        return remaining is not None and remaining > self._limits.max_unread_body_bytes
-
     def _send_data(self, event: Data, now: float) -> None:
         """Queue a piece of a streamed body."""
         after = self._after(Step.RESPONSE_DATA)
@@ -538,82 +245,3 @@ class Conn(Lifecycle):
             self._end(self._close_reason or CloseReason.BODY_UNREAD, now)
         elif self._demand is PAUSED:
             self._read_body(now)
-
-    def _finish_exchange(self, now: float) -> None:
-        """Request and response are both over: wait for the next, or end."""
-        buffer = self._buffer
-        if self._close_reason is not None:
-            self._end(self._close_reason, now)
-        elif buffer.data:
-            buffer.shrink()  # next_events looks at it
-        elif self._input_ended:
-            self._end(CloseReason.PEER_CLOSED, now)
-        else:
-            if buffer.capacity != self._limits.initial_buffer_bytes:
-                buffer.shrink()
-            if not self._out.size:
-                self._output_done(now)
-
-    # Ends
-
-    def _refuse(self, reason: RefuseReason, now: float) -> list[Event]:
-        """Answer a peer's mistake, unless a response is under way, and end."""
-        if self._state is DUPLEX:
-            self._close_reason = CloseReason.REFUSED
-            self._give_up_body()
-        else:
-            if self._state is not DRAINING:
-                self._queue_error(writer.refusal_response(reason), now)
-            self._end(CloseReason.REFUSED, now)
-        return [Refused(reason.status, reason)]
-
-    def _queue_error(self, response: Response, now: float) -> None:
-        """Queue an answer of our own to the request in hand, or to what was to become one."""
-        assert type(response.body) is bytes
-        is_head = self._state is not HEAD and self._method == b"HEAD"
-        reason = CloseReason.REFUSED
-        head, _ = writer.whole_head(response, len(response.body), b"GET", b"1.1", reason, self._date.line(now))
-        self._queue(head if is_head else head + response.body, now)
-
-    def _expire(self, timer: Timer, now: float) -> list[Event]:
-        """Do what is due when a timer has run out."""
-        match timer:
-            case Timer.HEAD:
-                if self._buffer.data:
-                    self._queue_error(writer.error_response(408, "The request head took too long."), now)
-                self._end(CloseReason.HEAD_TIMEOUT, now)
-            case Timer.BODY:
-                self._expire_body(now)
-            case Timer.KEEPALIVE:
-                self._end(CloseReason.KEEPALIVE_TIMEOUT, now)
-            case Timer.WRITE:
-                self._close(CloseReason.WRITE_TIMEOUT, Disposition.ABORT)
-            case Timer.LINGER:
-                self._close(None, Disposition.CLOSE)
-                return []
-            case Timer.DRAIN:
-                self._close(CloseReason.DRAIN_TIMEOUT, Disposition.ABORT)
-            case _:
-                assert_never(timer)
-        return [TimedOut(timer)]
-
-    def _expire_body(self, now: float) -> None:
-        """The body came too slowly: 408, unless a response is under way or done."""
-        if self._state is DUPLEX:
-            self._close_reason = CloseReason.BODY_TIMEOUT
-            self._give_up_body()
-            return
-        if self._state is RECEIVING:
-            self._queue_error(writer.error_response(408, "The request body came too slowly."), now)
-        self._end(CloseReason.BODY_TIMEOUT, now)
-
-    def _give_up_body(self) -> None:
-        """Let the response go on without the rest of the body; the connection ends after it."""
-        self._timers.body = NEVER
-        self._reader = None
-        self._state = TABLE[self._state][Step.GIVE_UP_BODY]
-
-    def _end_unasked(self, now: float) -> list[Event]:
-        """The peer closed between two requests."""
-        self._end(CloseReason.PEER_CLOSED, now)
-        return [Closed(CloseReason.PEER_CLOSED)]

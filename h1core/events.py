@@ -65,9 +65,9 @@ class EndOfMessage:
 
 @dataclass(slots=True)
 class Refused:
-    """The peer broke the protocol. Last event of the connection.
+    """The peer broke the protocol. Last event of the connection, its answer queued.
 
-    The answer is already queued, unless a response was under way: then that may be finished, and is the last.
+    Unless a response was under way: that may be finished, and a TimedOut or Closed says if it is cut after all.
     """
 
     status: int
@@ -76,7 +76,7 @@ class Refused:
 
 @dataclass(slots=True)
 class TimedOut:
-    """A deadline passed while the peer owed something. Last event of the connection; an answer, if any, is queued."""
+    """A deadline passed while the peer owed something. Last event of the connection, like Refused."""
 
     timer: Timer
 

@@ -37,11 +37,16 @@ NO_BODY: Final = Framing(Kind.NONE)
 CHUNKED: Final = Framing(Kind.CHUNKED)
 UNTIL_CLOSE: Final = Framing(Kind.UNTIL_CLOSE)
 
+UNUSUAL_FRAMING: Final = frozenset({204, 205, 304})
+"""Final statuses whose responses are not simply framed by the length of what they are given."""
+
 MAX_LENGTH_DIGITS: Final = 18
 """Digits of a Content-Length that are converted; more are beyond any limit, and int() has one of its own (h11 #181)."""
 
 
-def request_framing(method: bytes, version: bytes, fields: dict[bytes, bytes], limits: Limits) -> Framing | RefuseReason:
+def request_framing(
+    method: bytes, version: bytes, fields: dict[bytes, bytes], limits: Limits
+) -> Framing | RefuseReason:
     """Decide how the body of a request is framed. Never raises. RFC 9112 §6.3; step numbers are the RFC's.
 
     `fields` are by name, and none of those that frame stood twice.
@@ -100,6 +105,8 @@ def response_framing(
             what = "a response to HEAD" if method == b"HEAD" else f"a {status} response"
             raise LocalError(f"{what} has no body; send it with body=b''")
         return NO_BODY
+    if status == 205 and (body_bytes or body_bytes is None):
+        raise LocalError("a 205 response has no content (RFC 9110 §15.3.6); send it with body=b''")
     if body_bytes is not None:
         if declared is not None and declared != body_bytes:
             raise LocalError(f"Content-Length says {declared} and the body has {body_bytes} bytes; leave the field out")

@@ -2,7 +2,8 @@
 
 Nothing else in h1core compiles a pattern. All of them work on bytes, so that no digit or letter outside ASCII can match
 (CVE-2025-69224), and all are meant for `fullmatch` unless they say otherwise. Repetitions are possessive (`++`, `*+`)
-wherever two neighbours could share a byte, so that none can be made to backtrack (CVE-2020-5236): every match is linear.
+wherever two neighbours could share a byte, so that none can be made to backtrack (CVE-2020-5236): every match is
+linear.
 """
 
 import re

@@ -134,9 +134,8 @@ class HeadScan:
         if looked_at == 0 and not grammar.HEAD_START.match(data):
             return RefuseReason.NOT_HTTP
         verdicts: list[tuple[int, RefuseReason]] = []
-        if bare := grammar.BARE_LINE_END.search(data, max(0, looked_at - 1)):
-            is_cr = data[bare.start()] == 0x0D
-            verdicts.append((bare.end() + 1, RefuseReason.BARE_CR) if is_cr else (bare.end(), RefuseReason.BARE_LF))
+        if bare := find_bare_line_end(data, max(0, looked_at - 1)):
+            verdicts.append(bare)
         if self._line_end < 0:
             verdicts += self._judge_line(data, looked_at, limits)
         if len(data) >= limits.max_head_bytes and data.find(b"\r\n\r\n", 0, limits.max_head_bytes) < 0:
@@ -151,6 +150,16 @@ class HeadScan:
             line = parse_request_line(bytes(data[: self._line_end]), limits)
             return [(self._line_end + 2, line)] if isinstance(line, RefuseReason) else []
         return [(longest, RefuseReason.REQUEST_LINE_TOO_LONG)] if len(data) >= longest else []
+
+
+def find_bare_line_end(data: bytes | bytearray, start: int = 0) -> tuple[int, RefuseReason] | None:
+    """Look for a CR or LF that stands alone: how many bytes prove the first, and which it is. RFC 9112 §2.2."""
+    match = grammar.BARE_LINE_END.search(data, start)
+    if match is None:
+        return None
+    if data[match.start()] == 0x0A:
+        return match.end(), RefuseReason.BARE_LF
+    return match.end() + 1, RefuseReason.BARE_CR  # proved by the byte behind it
 
 
 def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReason:

@@ -13,7 +13,7 @@ from h1core.errors import LocalError
 from h1core.events import Closed, Event
 from h1core.output import Buffer, OutputQueue
 from h1core.state import APPLICATION_STEPS, TABLE, CloseReason, Disposition, State, Step
-from h1core.timers import NEVER, Timer, Timers
+from h1core.timers import NEVER, Timers
 
 # Aliases for the hot paths: reading a member through its class costs six times as much.
 HEAD: Final = State.HEAD
@@ -70,8 +70,7 @@ class Lifecycle:
             self._close(reason, Disposition.ABORT)
 
     def release_buffer(self) -> ReceiveBuffer:
-        """Give the receive buffer to a later connection; this one is over, as if aborted when it was not. Never raises.
-        """
+        """Give the receive buffer to a later connection; this one is aborted unless it is over. Never raises."""
         if self._state is not CLOSED:
             self._close(CloseReason.CONNECTION_LOST, Disposition.ABORT)
         return self._buffer

@@ -1,7 +1,7 @@
 """Named timers and their next deadline; no clock.
 
-A timer is a name and an instant. There are six names with a slot each, so a connection can never stand in a wrong queue,
-and arming and stopping are an assignment: `timers.head = now + 10.0`, `timers.head = NEVER`.
+A timer is a name and an instant. There are six names with a slot each, so a connection can never stand in a wrong
+queue, and arming and stopping are an assignment: `timers.head = now + 10.0`, `timers.head = NEVER`.
 """
 
 from enum import Enum

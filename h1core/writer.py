@@ -1,8 +1,8 @@
 """Responses → bytes.
 
 Everything that a caller says is checked before a byte exists, so a response is queued whole or not at all. What is
-never allowed through: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and a
-body where there is none.
+never allowed through: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and
+a body where there is none.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from h1core import grammar
 from h1core.connection_field import NO_OPTIONS, options
 from h1core.errors import LocalError, RefuseReason
 from h1core.events import Headers, InformationalResponse, Response
-from h1core.framing import Framing, Kind, response_framing
+from h1core.framing import UNUSUAL_FRAMING, Framing, Kind, response_framing
 from h1core.output import SMALL_BYTES, Buffer
 from h1core.state import CloseReason
 
@@ -29,14 +29,15 @@ UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"content-length", b"etag
 MAX_REMEMBERED_FIELDS: Final = 1024
 MAX_REMEMBERED_FIELD_BYTES: Final = 256
 
-LENGTH: Final = Kind.LENGTH
-BODILESS: Final = frozenset({204, 304})
-
-_PHRASED: Final = frozenset(status.value for status in HTTPStatus)
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
+    # RFC 9110's names, which the standard library has only since 3.13.
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
 _STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
-    for status in HTTPStatus
-    if status.value >= 200
+    status: f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii") for status, phrase in _PHRASES.items() if status >= 200
 }
 
 
@@ -67,12 +68,10 @@ def whole_head(
     status = response.status
     lines = [_STATUS_LINES.get(status) or _status_line(status)]
     control = _encode_fields(response.headers, lines)
-    # Fast path: what response_framing says of a plain body, without a call.
-    if (control or status in BODILESS or method == b"HEAD") and response_framing(
-        status, method, version, control, body_bytes
-    ).kind is not LENGTH:
-        pass
-    elif b"content-length" not in control:
+    has_body = True
+    if control or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
+        has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
+    if has_body and b"content-length" not in control:
         lines.append(b"content-length: %d\r\n" % body_bytes)
     return _finish_head(lines, control, version, close_reason, date_line)
 
@@ -179,8 +178,7 @@ def switch_head(protocol: bytes, headers: Headers) -> bytes:
 
 def _bodiless_head(status: int, headers: Headers, what: str) -> bytes:
     """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
-    phrase = HTTPStatus(status).phrase.encode("ascii") if status in _PHRASED else b""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, phrase)]
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")]
     control = _encode_fields(headers, lines)
     if b"content-length" in control or b"transfer-encoding" in control:
         raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")
@@ -231,7 +229,7 @@ class BodyWriter:
 
 
 def _last_chunk(trailers: Headers) -> bytes:
-    """The last chunk and the trailer section. Raises LocalError for fields that may not stand there. RFC 9112 §7.1.2."""
+    """The last chunk and the trailers. Raises LocalError for fields that may not stand there. RFC 9112 §7.1.2."""
     if not trailers:
         return LAST_CHUNK
     lines = [b"0\r\n"]

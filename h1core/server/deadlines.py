@@ -7,9 +7,10 @@ pay for each request; this one does not. It remembers for each connection one in
 the connection's deadline. A deadline that moves later is left alone: when the remembered instant comes, the connection
 is asked, and remembered anew. A deadline that moves earlier adds an entry to the heap and makes the older one stale.
 
-So a request on a busy connection costs one comparison, an idle connection costs nothing, and a connection causes at most
-one early look per keep-alive period. Stale entries, also those of connections that have gone, are dropped when they come
-up, and all at once when they are the larger part of the heap, which bounds it and costs O(1) for each entry ever made.
+So a request on a busy connection costs one comparison, an idle connection costs nothing, and a connection causes at
+most one early look per keep-alive period. Stale entries, also those of connections that have gone, are dropped when
+they come up, and all at once when they are the larger part of the heap, which bounds it and costs O(1) for each entry
+ever made.
 """
 
 from heapq import heapify, heappop, heappush

@@ -1,16 +1,16 @@
-"""A network in memory: listeners, connections and a selector that the readiness loop takes for real ones.
+r"""A network in memory: listeners, connections and a selector that the readiness loop takes for real ones.
 
     clock = FakeClock()
     network = MemoryNetwork(clock)
     listener = network.listen()
     server = Server(app, listeners=[listener], selector=network.selector, clock=clock)
     client = listener.connect()
-    client.send(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     server.tick(0)
-    assert client.received.startswith(b"HTTP/1.1 200")
+    assert client.read().startswith(b"HTTP/1.1 200")
 
-Nothing blocks and nothing sleeps. `server.tick()` without a limit lets the clock jump to the server's next deadline when
-nothing is ready.
+Nothing blocks and nothing sleeps. `server.tick()` without a limit lets the clock jump to the server's next deadline
+when nothing is ready.
 """
 
 import errno
