@@ -16,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-PARTS = "errors config timers state date events grammar buffer connection_field output head framing request body writer lifecycle"
+PARTS = (
+    "errors config timers state date events grammar buffer connection_field output "
+    "head framing request body writer lifecycle"
+)
 CORE = PARTS + " receiving conn handler server.* h1core"
 
 # Who may import whom; the standard library is not spoken of here. Names are those below h1core, and `h1core` is the
