@@ -17,9 +17,10 @@ from h1core.head import find_bare_line_end, parse_trailer_lines
 FORBIDDEN_TRAILERS: Final = frozenset(
     b"authorization cache-control connection content-encoding content-length content-location content-range "
     b"content-type cookie cookie2 date expect expires forwarded from host if-match if-modified-since if-none-match "
-    b"if-range if-unmodified-since keep-alive location max-forwards origin pragma proxy-authenticate proxy-authorization "
-    b"proxy-connection range referer retry-after set-cookie set-cookie2 te trailer transfer-encoding upgrade vary "
-    b"warning www-authenticate x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+    b"if-range if-unmodified-since keep-alive location max-forwards origin pragma proxy-authenticate "
+    b"proxy-authorization proxy-connection range referer retry-after set-cookie set-cookie2 te trailer "
+    b"transfer-encoding upgrade vary warning www-authenticate "
+    b"x-forwarded-for x-forwarded-host x-forwarded-proto".split()
 )
 """Fields for framing, routing, authentication, conditions, control and content format (RFC 9110 §6.5.1): who reads them
 reads them in the head, and a copy behind the body is an attack or a mistake."""

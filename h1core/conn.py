@@ -108,7 +108,7 @@ class Conn(Receiving):
             now = self._clock()
             if self._demand is CONTINUE_OWED:
                 self._queue(writer.CONTINUE, now)
-            self._read_body(now)
+            self._demand_body(now)
 
     def pause_body(self) -> None:
         """Say that the application has enough of the request body for now: its deadline stands still. Never raises."""
@@ -237,11 +237,11 @@ class Conn(Receiving):
             return
         self._queue(head, now)
         if event.status == 100 and self._demand is CONTINUE_OWED and after is RECEIVING:
-            self._read_body(now)
+            self._demand_body(now)
 
     def _drain_body(self, now: float) -> None:
         """The response is complete and the body is not: read the rest and throw it away, or end."""
         if self._close_reason is not None or self._leaves_too_much():
             self._end(self._close_reason or CloseReason.BODY_UNREAD, now)
         elif self._demand is PAUSED:
-            self._read_body(now)
+            self._demand_body(now)

@@ -14,7 +14,7 @@ from h1core.buffer import ReceiveBuffer
 from h1core.config import Limits, Timeouts
 from h1core.date import DateField
 from h1core.errors import LocalError, RefuseReason
-from h1core.events import Closed, Data, EndOfMessage, Event, Headers, Refused, Response, TimedOut
+from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Response, TimedOut
 from h1core.framing import NO_BODY, Framing, Kind
 from h1core.grammar import EMPTY_LINES
 from h1core.head import HeadScan
@@ -100,9 +100,9 @@ class Receiving(Lifecycle):
     def receive_data(self, data: bytes) -> list[Event]:
         """Take what the transport gave; `b""` is the end of the peer's stream. Never raises on peer input.
 
-        Returns what came of it, in order: at most one Request, one Data, one EndOfMessage or Switched, and one last
-        word. Data that arrives in the same instant as a deadline wins. Raises LocalError when `data` is not bytes-like,
-        or after `switch_protocols`.
+        Returns what came of it, in order: at most one Request, Data, one EndOfMessage, and one last word. Data that
+        arrives in the same instant as a deadline wins. Raises LocalError when `data` is not bytes-like, or after
+        `switch_protocols`.
         """
         now = self._clock()
         if type(data) is not bytes:
@@ -193,8 +193,9 @@ class Receiving(Lifecycle):
             return self._end_unasked(now) if self._input_ended else []
         end = buffer.find(END_OF_HEAD, self._limits.max_head_bytes)
         if end >= 0:
-            head = buffer.take(end + 4)
-            return self._receive_request(head[:-4], buffer.take_all(), now)
+            events = self._receive_request(buffer.take(end + 4)[:-4], b"", now)
+            self._read_buffered_body(events, now)
+            return events
         self._scan = self._scan or HeadScan()
         reason = self._scan.judge(buffer.data, self._limits)
         if reason is None and self._input_ended:
@@ -262,25 +263,53 @@ class Receiving(Lifecycle):
         if demand is READING:
             self._timers.body = now + self._allowance_s
 
-    def _read_body(self, now: float) -> None:
+    def _demand_body(self, now: float) -> None:
         """Let the body's deadline run from where it stood."""
         self._demand = READING
         self._timers.body = now + self._allowance_s
 
     def _receive_body(self, data: bytes, events: list[Event], now: float) -> None:
-        """Read body bytes; also those behind the end of the body."""
+        """Read body bytes that have just come; what lies behind the body waits, or is the next request."""
+        was_draining = self._state is DRAINING
+        rest = self._read_body(data, events, now)
+        if rest:
+            self._keep(rest)
+        if was_draining and self._state is HEAD:
+            self._finish_exchange(now)
+            events += self.next_events()
+
+    def _read_buffered_body(self, events: list[Event], now: float) -> None:
+        """Read body bytes that have waited behind earlier requests; what lies behind them stays where it is.
+
+        By pieces: to take all and put the rest back for each of a thousand small requests would be quadratic.
+        """
+        buffer = self._buffer
+        while self._state is RECEIVING and buffer.data:
+            piece = bytes(buffer.data[: self._limits.initial_buffer_bytes])
+            rest = self._read_body(piece, events, now)
+            buffer.discard(len(piece) - len(rest))
+
+    def _read_body(self, data: bytes, events: list[Event], now: float) -> bytes:
+        """Read body bytes, and return those behind its end."""
         assert self._reader is not None
         if self._demand is CONTINUE_OWED:
-            self._read_body(now)  # RFC 9110 §10.1.1: 100 MAY be omitted once content has come
+            self._demand_body(now)  # RFC 9110 §10.1.1: 100 MAY be omitted once content has come
         part = self._reader.read(data)
         if part.content:
             self._take_content(part.content, events, now)
-            if self._state is ENDING:
-                return
+        if self._state is ENDING:  # more was left unread than is worth it
+            return b""
         if part.refusal is not None:
             events += self._refuse(part.refusal, now)
-        elif part.rest is not None:
-            self._end_body(part.rest, part.trailers, events, now)
+            return b""
+        if part.rest is None:
+            return b""
+        self._timers.body = NEVER
+        self._reader = None
+        if self._state is not DRAINING:
+            events.append(EndOfMessage(part.trailers))
+        self._state = TABLE[self._state][Step.BODY_END]
+        return part.rest
 
     def _take_content(self, content: bytes, events: list[Event], now: float) -> None:
         """Hand content on, or count what is thrown away; progress earns time."""
@@ -294,20 +323,6 @@ class Receiving(Lifecycle):
         self._unread_bytes += len(content)
         if self._unread_bytes > self._limits.max_unread_body_bytes:
             self._end(CloseReason.BODY_UNREAD, now)
-
-    def _end_body(self, rest: bytes, trailers: Headers, events: list[Event], now: float) -> None:
-        """Finish the request; if it was only being drained, go on with the next."""
-        self._timers.body = NEVER
-        self._reader = None
-        was_draining = self._state is DRAINING
-        self._state = TABLE[self._state][Step.BODY_END]
-        if rest:
-            self._keep(rest)
-        if was_draining:
-            self._finish_exchange(now)
-            events += self.next_events()
-        else:
-            events.append(EndOfMessage(trailers))
 
     def _receive_end(self, now: float) -> list[Event]:
         """Take the end of the peer's stream. The peer may still be reading: half-closed is not gone."""
