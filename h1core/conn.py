@@ -127,8 +127,8 @@ class Conn(Receiving):
         if self._protocol is None:
             raise LocalError("the request offers no protocol that this Conn was told to take (see Conn(upgrades=...))")
         after = self._after(Step.SWITCH)
-        head = writer.switch_head(self._protocol, headers)
         now = self._clock()
+        head = writer.switch_head(self._protocol, headers, self._date.line(now))
         self._state = after
         self._timers.stop_all()
         self._timers.write = now + self._timeouts.write_timeout

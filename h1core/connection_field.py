@@ -1,4 +1,4 @@
-"""The Connection field: which options it names, in both directions. RFC 9110 §7.6.1."""
+"""Lists of options, such as the Connection field, in both directions. RFC 9110 §5.6.1, §7.6.1, §10.1.1."""
 
 from functools import lru_cache
 from typing import Final
@@ -9,7 +9,7 @@ NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
 @lru_cache(maxsize=64)
 def options(value: bytes) -> frozenset[bytes]:
-    """The options in a Connection value, lower-case. Never raises.
+    """The options in the value of a Connection or Expect field, lower-case. Never raises.
 
     Several fields are joined with commas by the caller. Empty members and odd white space are passed over, as RFC 9110
     §5.6.1 asks of a recipient; `close` counts at any place.

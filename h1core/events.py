@@ -37,7 +37,7 @@ class Request:
     """Empty from a `Conn`, which reports the body as `Data`; a driver that collects bodies puts it here."""
 
     version: bytes = b"1.1"
-    """`1.0`, or `1.1` for every later minor version (RFC 9110 §2.5)."""
+    """`1.0`, or `1.1` for every later minor version (RFC 9110 §6.2)."""
 
     end_stream: bool = True
     """There is no body: neither `Data` nor `EndOfMessage` will follow."""

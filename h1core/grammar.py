@@ -27,9 +27,8 @@ TOKEN_BYTES: Final = bytes(byte for byte in range(256) if re.match(_tchar, bytes
 EMPTY_LINES: Final = _compile(rb"(?:\r\n)*+")
 HEAD_START: Final = _compile(rb"(?:" + _tchar + rb"|\r)")
 
-# RFC 9112 §2.2: "a recipient MUST NOT treat a bare CR as a line terminator"; bare LF may be taken for one, but
-# hops that differ on it can be played against each other, so neither is. For `search`; a CR at the very end of what
-# has arrived is left for the next time.
+# RFC 9112 §2.2: a bare CR is invalid; a bare LF may be taken for a line end, but hops that differ on it can be played
+# against each other, so neither is taken. For `search`; a CR at the very end of what has come is left for next time.
 BARE_LINE_END: Final = _compile(rb"\r(?=[^\n])|(?<!\r)\n")
 
 # RFC 9112 §2.3

@@ -186,7 +186,7 @@ def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReaso
             return RefuseReason.BAD_VERSION
         if match[1] != b"1":
             return RefuseReason.UNSUPPORTED_VERSION
-        # RFC 9110 §2.5: a higher minor version is treated as the highest that we know.
+        # RFC 9110 §6.2: a higher minor version is treated as the highest that we know.
         version = b"1.0" if match[2] == b"0" else b"1.1"
     if grammar.ORIGIN_FORM.fullmatch(target) and method != b"CONNECT":
         return method, target, version, None
@@ -209,7 +209,7 @@ def _judge_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | No
     absolute = grammar.ABSOLUTE_FORM.fullmatch(target)
     if absolute is not None:
         # RFC 9110 §4.2.1: an empty host is invalid; §4.2.4: userinfo is an error. HOST has no userinfo.
-        valid = absolute[1] and not absolute[1].startswith(b":") and is_host(absolute[1])
+        valid = absolute[1] and is_host(absolute[1])
         return absolute[1] if valid else RefuseReason.BAD_TARGET
     if grammar.AUTHORITY_FORM.fullmatch(target):
         return RefuseReason.TARGET_DOES_NOT_FIT
@@ -219,7 +219,9 @@ def _judge_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | No
 def is_host(value: bytes) -> bool:
     """Whether a Host value, or an authority, is a host with an optional port. Never raises. RFC 9110 §7.2."""
     match = grammar.HOST.fullmatch(value)
-    return match is not None and (not match[2] or int(match[2]) <= 65535)
+    if match is None or (not match[1] and value):
+        return False  # an empty value says that there is no host, a port alone says nothing (RFC 9110 §4.2.1)
+    return not match[2] or int(match[2]) <= 65535
 
 
 def _join_repeated(headers: list[Pair], fields: dict[bytes, bytes]) -> RefuseReason | None:

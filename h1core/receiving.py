@@ -195,12 +195,14 @@ class Receiving(Lifecycle):
         if end >= 0:
             events = self._receive_request(buffer.take(end + 4)[:-4], b"", now)
             self._read_buffered_body(events, now)
+            self._see_last_request()
             return events
         self._scan = self._scan or HeadScan()
         reason = self._scan.judge(buffer.data, self._limits)
         if reason is None and self._input_ended:
             reason = RefuseReason.TRUNCATED_HEAD
         if reason is not None:
+            self._note_method(buffer.data)
             return self._refuse(reason, now)
         timers = self._timers
         timers.keepalive = NEVER
@@ -213,6 +215,7 @@ class Receiving(Lifecycle):
         self._scan = None
         intake = take_in(head_bytes, self._limits, self._upgrades)
         if not isinstance(intake, tuple):
+            self._note_method(head_bytes)
             return self._refuse(intake, now)
         return self._begin_request(intake, rest, now)
 
@@ -240,6 +243,10 @@ class Receiving(Lifecycle):
             if rest:
                 self._receive_body(rest, events, now)
         return events
+
+    def _note_method(self, head: bytes | bytearray) -> None:
+        """Remember of a head that will be refused what its answer depends on: HEAD gets no content."""
+        self._method = b"HEAD" if head.startswith(b"HEAD ") else b""
 
     def _keep(self, data: bytes) -> None:
         """Let bytes behind the request in hand wait, or drop them when no request can follow."""
@@ -335,7 +342,13 @@ class Receiving(Lifecycle):
             return self._refuse(RefuseReason.TRUNCATED_BODY, now)
         if state is ENDING:
             self._settle(now)
+        self._see_last_request()
         return []
+
+    def _see_last_request(self) -> None:
+        """Let the response to the last request of a peer that has closed its side say that it is the last."""
+        if self._input_ended and not self._buffer.data and (self._state is HANDLING or self._state is RESPONDING):
+            self._close_reason = self._close_reason or CloseReason.PEER_CLOSED
 
     def _leaves_too_much(self) -> bool:
         """Whether it is known that more of the body is to come than is worth draining."""
@@ -373,10 +386,9 @@ class Receiving(Lifecycle):
     def _queue_error(self, response: Response, now: float) -> None:
         """Queue an answer of our own to the request in hand, or to what was to become one."""
         assert type(response.body) is bytes
-        is_head = self._state is not HEAD and self._method == b"HEAD"
         reason = CloseReason.REFUSED
         head, _ = writer.whole_head(response, len(response.body), b"GET", b"1.1", reason, self._date.line(now))
-        self._queue(head if is_head else head + response.body, now)
+        self._queue(head if self._method == b"HEAD" else head + response.body, now)
 
     def _expire(self, timer: Timer, now: float) -> list[Event]:
         """Do what is due when a timer has run out; news only while a request was in hand or might have come."""
@@ -384,6 +396,7 @@ class Receiving(Lifecycle):
         match timer:
             case Timer.HEAD:
                 if self._buffer.data:
+                    self._note_method(self._buffer.data)
                     self._queue_error(writer.error_response(408, "The request head took too long."), now)
                 self._end(CloseReason.HEAD_TIMEOUT, now)
             case Timer.BODY:

@@ -39,16 +39,18 @@ def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> In
     if version == b"1.1":
         persists = b"close" not in said
         if b"expect" in fields:  # RFC 9110 §10.1.1: ignored in HTTP/1.0
-            if fields[b"expect"].lower() != b"100-continue":
+            expectations = options(fields[b"expect"])
+            if expectations - {b"100-continue"}:
                 return RefuseReason.UNKNOWN_EXPECTATION
-            expects = framing is not NO_BODY
+            expects = bool(expectations) and framing is not NO_BODY
     else:
         persists = b"keep-alive" in said and b"close" not in said
     if request.method == b"CONNECT":
         if b"connect" not in upgrades:
             return RefuseReason.CONNECT_REFUSED
         request.upgrade = b"connect"
-    elif b"upgrade" in said and b"upgrade" in fields and version == b"1.1":
+    elif b"upgrade" in said and b"upgrade" in fields and version == b"1.1" and b"expect" not in fields:
+        # With both, 100 would have to come before 101 (RFC 9110 §7.8); an offer may be passed over.
         request.upgrade = _offered_protocol(fields[b"upgrade"], upgrades)
     return request, framing, persists, expects
 

@@ -165,23 +165,27 @@ def informational_head(response: InformationalResponse) -> bytes:
         raise LocalError(f"an interim status is a whole number from 100 to 199, not {status!r}")
     if status == 101:
         raise LocalError("101 hands the connection over: call Conn.switch_protocols")
+    if any(type(name) is bytes and name.lower() == b"connection" for name, *_ in response.headers):
+        raise LocalError("an interim response says nothing of the connection; leave Connection to the final one")
     return _bodiless_head(status, response.headers, "an interim response")
 
 
-def switch_head(protocol: bytes, headers: Headers) -> bytes:
+def switch_head(protocol: bytes, headers: Headers, date_line: bytes) -> bytes:
     """Encode the response that hands the connection over: 101, or 200 to a CONNECT. Raises LocalError."""
     if protocol == b"connect":
-        return _bodiless_head(200, headers, "a response to CONNECT")
+        return _bodiless_head(200, headers, "a response to CONNECT", date_line)
     upgrade = ((b"connection", b"upgrade"), (b"upgrade", protocol))
     return _bodiless_head(101, (*upgrade, *headers), "a 101 response")
 
 
-def _bodiless_head(status: int, headers: Headers, what: str) -> bytes:
+def _bodiless_head(status: int, headers: Headers, what: str, date_line: bytes = b"") -> bytes:
     """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")]
     control = _encode_fields(headers, lines)
     if b"content-length" in control or b"transfer-encoding" in control:
         raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")
+    if date_line and b"date" not in control:
+        lines.append(date_line)
     return b"".join((*lines, b"\r\n"))
 
 
