@@ -70,7 +70,7 @@ class ChunkedReader:
     Extensions are checked, counted and dropped. Lines end in CR LF and nothing else, also inside quoted strings.
     """
 
-    __slots__ = ("_chunk_left", "_content_bytes", "_extension_bytes", "_kept", "_limits", "_part")
+    __slots__ = ("_chunk_left", "_content_bytes", "_extension_bytes", "_kept", "_limits", "_looked_at", "_part")
 
     remaining: Final = None
     """How much is to come is not known."""
@@ -78,7 +78,8 @@ class ChunkedReader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._part = Part.SIZE_LINE
-        self._kept = b""
+        self._kept = bytearray()
+        self._looked_at = 0
         self._chunk_left = 0
         self._content_bytes = 0
         self._extension_bytes = 0
@@ -88,8 +89,11 @@ class ChunkedReader:
         chunks in it gives one.
         """
         if self._kept:
-            data = self._kept + data
-            self._kept = b""
+            self._kept += data
+            if self._needs_more():
+                return BodyPart(b"")
+            data = bytes(self._kept)
+            self._kept.clear()
         pieces: list[bytes] = []
         at = 0
         refusal: RefuseReason | None = None
@@ -108,7 +112,7 @@ class ChunkedReader:
             if isinstance(line_end, RefuseReason):
                 refusal = line_end
             elif line_end is None:
-                self._kept = data[at:]
+                self._keep(data[at:])
                 break
             else:
                 at = line_end
@@ -116,6 +120,27 @@ class ChunkedReader:
         if self._part is Part.TRAILERS and refusal is None:
             return self._trailers(content, data[at:])
         return BodyPart(content, None, (), refusal)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep the begin of a line, or of the trailers, that was looked through and decides nothing."""
+        self._kept += data
+        self._looked_at = len(data)
+
+    def _needs_more(self) -> bool:
+        """Whether what was kept still decides nothing with what has come. Looks at no byte twice."""
+        kept = self._kept
+        looked_at, self._looked_at = self._looked_at, len(kept)
+        if self._part is Part.SIZE_LINE:
+            terminator = b"\r\n"
+            most = grammar.MAX_CHUNK_SIZE_DIGITS + self._limits.max_chunk_extension_bytes + 2
+        elif self._part is Part.TRAILERS and not kept.startswith(b"\r\n"):
+            terminator = b"\r\n\r\n"
+            most = self._limits.max_trailer_bytes
+        else:
+            return False
+        if len(kept) >= most or kept.find(terminator, max(0, looked_at - len(terminator) + 1)) >= 0:
+            return False
+        return find_bare_line_end(kept, max(0, looked_at - 1)) is None
 
     def _size_line(self, data: bytes, at: int) -> int | RefuseReason | None:
         """Read `chunk-size [ chunk-ext ] CRLF`; where it ends, or None for more."""
@@ -162,7 +187,7 @@ class ChunkedReader:
         if bare := find_bare_line_end(seen):
             return BodyPart(content, None, (), bare[1])
         if end < 0:
-            self._kept = data
+            self._keep(data)
             return BodyPart(content, None, (), RefuseReason.TRAILERS_TOO_LARGE if len(data) >= most else None)
         fields = parse_trailer_lines(data[:end])
         reason_or_none = _judge_trailers(fields, self._limits)

@@ -130,9 +130,10 @@ class Conn(Receiving):
         now = self._clock()
         head = writer.switch_head(self._protocol, headers, self._date.line(now))
         self._state = after
+        write_at = self._timers.write
         self._timers.stop_all()
-        self._timers.write = now + self._timeouts.write_timeout
-        self._out.add(head)
+        self._timers.write = write_at  # of earlier responses that still wait
+        self._queue(head, now)
         return [Switched(self._protocol, self._buffer.take_all())]
 
     def begin_drain(self) -> None:

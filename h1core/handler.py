@@ -27,14 +27,40 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
     body: object = response.body
     if isinstance(body, (bytes, bytearray, memoryview)):
         if request.method == b"HEAD" and body:
-            return Response(response.status, _with_length(response, len(body))), None
+            return Response(response.status, _with_length(response, memoryview(body).nbytes)), None
         return response, None
     if isinstance(body, str) or not isinstance(body, Iterable):
         raise LocalError(f"a handler's body is bytes or an iterable of bytes, not {type(body).__name__}")
     if request.method == b"HEAD":
         close_pieces(body)
         return Response(response.status, response.headers), None
-    return Response(response.status, response.headers, None), iter(body)
+    pieces = iter(body)
+    if pieces is not body and hasattr(body, "close"):
+        pieces = _Pieces(pieces, body)
+    return Response(response.status, response.headers, None), pieces
+
+
+class _Pieces:
+    """The iterator of an iterable that wants to be closed itself, as a WSGI application's result does."""
+
+    __slots__ = ("_body", "_iterator")
+
+    def __init__(self, iterator: Iterator[bytes], body: object) -> None:
+        self._iterator = iterator
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._iterator
+
+    def __next__(self) -> bytes:
+        return next(self._iterator)
+
+    def close(self) -> None:
+        """Close both, for either may be where the cleaning up is."""
+        try:
+            close_pieces(self._iterator)
+        finally:
+            close_pieces(self._body)
 
 
 def _with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes]]:

@@ -44,7 +44,9 @@ class Lifecycle:
         self._limits = limits
         self._timeouts = timeouts
         self._clock = clock
-        self._buffer = buffer or ReceiveBuffer(limits.initial_buffer_bytes, limits.max_buffer_bytes)
+        if buffer is None:
+            buffer = ReceiveBuffer(limits.initial_buffer_bytes, limits.max_buffer_bytes)
+        self._buffer = buffer
         self._out = OutputQueue()
         self._timers = Timers()
         self._state = State.HEAD

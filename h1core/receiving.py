@@ -36,6 +36,7 @@ HANDLING: Final = State.HANDLING
 DUPLEX: Final = State.DUPLEX
 RESPONDING: Final = State.RESPONDING
 DRAINING: Final = State.DRAINING
+SWITCHED: Final = State.SWITCHED
 
 
 class Demand(IntEnum):
@@ -107,10 +108,8 @@ class Receiving(Lifecycle):
         now = self._clock()
         if type(data) is not bytes:
             data = as_bytes(data)
-        if not data:
-            return self._receive_end(now)
         state = self._state
-        if state is HEAD:
+        if state is HEAD and data:
             if self._out.size > self._limits.max_output_bytes:
                 self._buffer.append(data)  # for next_events, when the peer has taken more of its responses
                 return []
@@ -126,12 +125,14 @@ class Receiving(Lifecycle):
                     return self._receive_request(data[:end], data[end + 4 :], now)
             self._buffer.append(data)
             return self._parse_buffered(now)
+        if state is SWITCHED:
+            raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
+        if not data:
+            return self._receive_end(now)
         events: list[Event] = []
         if state is RECEIVING or state is DUPLEX or state is DRAINING:
             self._buffer.grow_after(len(data))
             self._receive_body(data, events, now)
-        elif state is State.SWITCHED:
-            raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
         elif state is HANDLING or state is RESPONDING:
             self._keep(data)
         elif state is ENDING:
@@ -165,12 +166,12 @@ class Receiving(Lifecycle):
     def wants_read(self) -> bool:
         """Whether to read from the transport: not when the buffer is full, the body unwanted, or input over."""
         state = self._state
-        if self._input_ended or state is CLOSED or state is State.SWITCHED:
+        if self._input_ended or state is CLOSED or state is SWITCHED:
             return False
         if state is RECEIVING or state is DUPLEX:
             return self._demand is READING
         if state is HANDLING or state is RESPONDING:
-            behind_close = self._close_reason is not None
+            behind_close = self._close_reason is not None and self._protocol is None
             return self._discarded_bytes <= self._limits.max_linger_bytes if behind_close else self._buffer.room > 0
         if state is HEAD:
             return self._out.size <= self._limits.max_output_bytes
@@ -190,11 +191,19 @@ class Receiving(Lifecycle):
             buffer.discard(empty.end())
             self._scan = None
         if not buffer.data:
-            return self._end_unasked(now) if self._input_ended else []
+            if self._input_ended:
+                return self._end_unasked(now)
+            self._stay_idle(now)
+            return []
+        if buffer.data == b"\r" and not self._input_ended:
+            self._stay_idle(now)  # half an empty line, as likely as not
+            return []
         end = buffer.find(END_OF_HEAD, self._limits.max_head_bytes)
         if end >= 0:
             events = self._receive_request(buffer.take(end + 4)[:-4], b"", now)
             self._read_buffered_body(events, now)
+            if self._input_ended and self._state is RECEIVING:
+                events += self._refuse(RefuseReason.TRUNCATED_BODY, now)
             self._see_last_request()
             return events
         self._scan = self._scan or HeadScan()
@@ -209,6 +218,12 @@ class Receiving(Lifecycle):
         if timers.head == NEVER:
             timers.head = now + self._timeouts.head_timeout
         return []
+
+    def _stay_idle(self, now: float) -> None:
+        """Nothing but empty lines came. They are no progress: a timer that runs goes on."""
+        timers = self._timers
+        if not self._out.size and timers.head == NEVER and timers.keepalive == NEVER:
+            timers.keepalive = now + self._timeouts.keepalive_timeout
 
     def _receive_request(self, head_bytes: bytes, rest: bytes, now: float) -> list[Event]:
         """Judge a head, and begin the request or refuse it."""
@@ -250,7 +265,7 @@ class Receiving(Lifecycle):
 
     def _keep(self, data: bytes) -> None:
         """Let bytes behind the request in hand wait, or drop them when no request can follow."""
-        if self._close_reason is None:
+        if self._close_reason is None or self._protocol is not None:
             self._buffer.append(data)
         else:
             self._discarded_bytes += len(data)

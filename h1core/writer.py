@@ -42,10 +42,11 @@ _STATUS_LINES: Final = {
 
 
 class EncodedField(NamedTuple):
-    """One valid field: its line with CR LF, and its name in lower case if it is a control field, else empty."""
+    """One valid field: its line with CR LF; its name in lower case if it is a control field, else empty; its value."""
 
     line: bytes
     control: bytes
+    value: bytes
 
 
 _remembered: dict[tuple[bytes, bytes], EncodedField] = {}
@@ -92,9 +93,9 @@ def streamed_head(
     return head, framing, close_reason
 
 
-def _status_line(status: int) -> bytes:
+def _status_line(status: object) -> bytes:
     """The status line of a final response without a registered phrase. Raises LocalError."""
-    if type(status) is not int or not 200 <= status <= 599:
+    if not isinstance(status, int) or not 200 <= status <= 599:
         raise LocalError(f"a final status is a whole number from 200 to 599, not {status!r}")
     return b"HTTP/1.1 %d \r\n" % status
 
@@ -120,18 +121,22 @@ def _encode_fields(headers: Headers, lines: list[bytes]) -> dict[bytes, bytes]:
     """Add the lines of `headers` to `lines`; return the control fields among them."""
     control: dict[bytes, bytes] = {}
     known = _remembered.get
-    for pair in headers:
+    try:
+        pairs = iter(headers)
+    except TypeError:
+        raise LocalError(f"headers are a sequence of pairs (name, value), not {headers!r}") from None
+    for pair in pairs:
         try:
             encoded = known(pair)
         except TypeError:  # a list, or a bytearray in the pair
             encoded = None
-        line, name = encoded or _encode_field(pair)
+        line, name, value = encoded or _encode_field(pair)
         lines.append(line)
         if name:
             if name not in control:
-                control[name] = pair[1]
+                control[name] = value
             elif name == b"connection":
-                control[name] += b", " + pair[1]
+                control[name] += b", " + value
             else:
                 raise LocalError(f"the field {name.decode()} may stand once in a response")
     return control
@@ -150,7 +155,7 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
     if value.translate(None, grammar.FIELD_VALUE_BYTES):
         raise LocalError(f"a header value has no control bytes, CR and LF least of all (RFC 9110 §5.5): {value!r}")
     lower = name.lower()
-    encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"")
+    encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"", value)
     if len(encoded.line) <= MAX_REMEMBERED_FIELD_BYTES and lower not in UNREMEMBERED_FIELDS:
         if len(_remembered) >= MAX_REMEMBERED_FIELDS:
             _remembered.clear()
@@ -160,14 +165,12 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
 
 def informational_head(response: InformationalResponse) -> bytes:
     """Encode an interim response. Raises LocalError for anything that may not be sent. RFC 9110 §15.2."""
-    status = response.status
-    if type(status) is not int or not 100 <= status <= 199:
+    status: object = response.status  # whatever the caller says it is
+    if not isinstance(status, int) or not 100 <= status <= 199:
         raise LocalError(f"an interim status is a whole number from 100 to 199, not {status!r}")
     if status == 101:
         raise LocalError("101 hands the connection over: call Conn.switch_protocols")
-    if any(type(name) is bytes and name.lower() == b"connection" for name, *_ in response.headers):
-        raise LocalError("an interim response says nothing of the connection; leave Connection to the final one")
-    return _bodiless_head(status, response.headers, "an interim response")
+    return _bodiless_head(status, response.headers, "an interim response", may_steer=False)
 
 
 def switch_head(protocol: bytes, headers: Headers, date_line: bytes) -> bytes:
@@ -178,15 +181,24 @@ def switch_head(protocol: bytes, headers: Headers, date_line: bytes) -> bytes:
     return _bodiless_head(101, (*upgrade, *headers), "a 101 response")
 
 
-def _bodiless_head(status: int, headers: Headers, what: str, date_line: bytes = b"") -> bytes:
+def _bodiless_head(
+    status: int,
+    headers: Headers,
+    what: str,
+    date_line: bytes = b"",
+    may_steer: bool = True,
+) -> bytes:
     """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")]
+    lines = [f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii")]
     control = _encode_fields(headers, lines)
     if b"content-length" in control or b"transfer-encoding" in control:
         raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")
+    if b"connection" in control and not may_steer:
+        raise LocalError(f"{what} says nothing of the connection; leave Connection to the final one")
     if date_line and b"date" not in control:
         lines.append(date_line)
-    return b"".join((*lines, b"\r\n"))
+    lines.append(b"\r\n")
+    return b"".join(lines)
 
 
 class BodyWriter:

@@ -39,6 +39,11 @@ class Admission:
         self.open_connections -= 1
         self._retry_at = NEVER
 
+    def stop(self) -> None:
+        """Accept nobody any more, whoever goes, and rest from nothing: a deadline that nobody asks about is a spin."""
+        self._max_connections = 0
+        self._retry_at = NEVER
+
     def out_of_resources(self, now: float) -> None:
         """Take note that accepting failed for want of descriptors or memory."""
         self._retry_at = now + RETRY_S

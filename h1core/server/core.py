@@ -84,6 +84,7 @@ class ServerCore:
         """Begin to shut down; the connections to pump, because each was told. Again, it changes nothing."""
         if not self._drain.begin(self._clock()):
             return []
+        self._admission.stop()
         for conn in self._connections:
             conn.begin_drain()
         return list(self._connections)
@@ -93,7 +94,7 @@ class ServerCore:
     @property
     def may_accept(self) -> bool:
         """Whether to accept another connection now."""
-        return self.phase is Phase.RUNNING and self._admission.may_accept(self._clock())
+        return self._admission.may_accept(self._clock())
 
     @property
     def next_deadline(self) -> float | None:

@@ -150,7 +150,12 @@ class MemoryListener:
         self.is_closed = False
 
     def connect(self, window_bytes: int = 1 << 20) -> MemoryClient:
-        """Make a connection, which waits to be accepted. `window_bytes` is what the server may write unread."""
+        """Make a connection, which waits to be accepted. `window_bytes` is what the server may write unread.
+
+        Raises ConnectionRefusedError when nobody listens any more.
+        """
+        if self.is_closed:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the listener is closed")
         stream = _Stream(self._network.next_fd(), window_bytes)
         self._backlog.append(stream)
         return MemoryClient(stream)
@@ -200,6 +205,12 @@ class MemoryKey(NamedTuple):
     data: Any
 
 
+def _ready_events(key: MemoryKey) -> int:
+    """Those of the events waited for that have come. A wake channel knows of none: nobody is asleep in one thread."""
+    ready: int = getattr(key.fileobj, "ready", 0)
+    return ready & key.events
+
+
 class MemorySelector:
     """A selector over memory objects; ready ones come in the order of their registration."""
 
@@ -235,7 +246,7 @@ class MemorySelector:
 
     def select(self, timeout: float | None = None) -> list[tuple[MemoryKey, int]]:
         """What is ready; if nothing is, time passes instead of waiting. Raises Deadlock rather than wait for ever."""
-        ready = [(key, key.fileobj.ready & key.events) for key in self._keys.values() if key.fileobj.ready & key.events]
+        ready = [(key, events) for key in self._keys.values() if (events := _ready_events(key))]
         if not ready:
             if timeout is None:
                 raise Deadlock("nothing is ready, and nothing will be")
