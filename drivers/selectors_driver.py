@@ -30,7 +30,6 @@ import selectors
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, assert_never
 
@@ -103,7 +102,7 @@ class Server:
         self._selector: Selector = selector or selectors.DefaultSelector()
         self._access_log = access_log
         self._connections: dict[Conn, _Connection] = {}
-        self._ready: deque[_Connection] = deque()
+        self._ready: dict[_Connection, None] = {}  # a set in the order of arrival; one turn for each in a tick
         self._listening = False
         self._wake: WakeChannel | None = None
         self._drain_asked = False
@@ -130,16 +129,17 @@ class Server:
         if self._core.phase is Phase.STOPPED:
             return  # nothing will ever be ready
         self._listen_or_rest()
-        for key, mask in self._selector.select(self._wait_s(max_wait)):
+        wait_s = self._wait_s(max_wait)
+        waiting, self._ready = self._ready, {}
+        for key, mask in self._selector.select(wait_s):
             if type(key.data) is _Connection:
                 self._serve_ready(key.data, mask)
             elif type(key.data) is WakeChannel:
                 key.data.clear()
             else:
                 self._accept(key.data)
-        for _ in range(len(self._ready)):
-            connection = self._ready.popleft()
-            if connection.conn in self._connections:
+        for connection in waiting:
+            if connection.conn in self._connections and connection not in self._ready:
                 self._pump(connection, [])
         for conn in self._core.due_connections():
             self._pump(self._connections[conn], conn.handle_deadline())
@@ -147,14 +147,17 @@ class Server:
     def begin_drain(self) -> None:
         """Finish what is in flight, accept nothing more, and then end `run`. From any thread or signal handler."""
         self._drain_asked = True
-        if self._wake is not None:
-            self._wake.wake()
+        self._wake_up()
 
     def stop(self) -> None:
         """End `run` now, cutting every connection. From any thread or signal handler."""
         self._stop_asked = True
-        if self._wake is not None:
-            self._wake.wake()
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        wake = self._wake  # looked at once: the loop may give it back in between
+        if wake is not None:
+            wake.wake()
 
     def close(self) -> None:
         """Cut every connection and give everything back; the server is not used again. A second call does nothing."""
@@ -299,8 +302,9 @@ class Server:
             writes += 1
             if not self._write(connection) or writes == WRITES_PER_TURN:
                 break
-        if taken >= EVENTS_PER_TURN or (connection.pieces is not None and not conn.output_bytes):
-            self._ready.append(connection)
+        turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
+        if turn_is_over or (connection.pieces is not None and not conn.output_bytes):
+            self._ready[connection] = None
         self._settle(connection)
 
     def _take(self, connection: _Connection, event: Event) -> None:

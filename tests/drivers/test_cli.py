@@ -18,6 +18,7 @@ import pytest
 from h1core.drivers import __main__, cli
 from h1core.drivers.cli import HELP, Plan, main
 from h1core.drivers.listeners import describe
+from h1core.drivers.selectors_driver import Server
 
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
@@ -310,12 +311,26 @@ def test_the_first_signal_drains_and_the_next_ends(signals: list[int], calls: li
 # The whole command.
 
 
+def test_the_readiness_loop_gets_the_plan() -> None:
+    def app(request: object) -> None: ...
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = cli._selectors_server(
+        Plan(app, [listener], Limits(max_connections=7), Timeouts(head_timeout=3.0), threads=0, access_log=True)
+    )
+    assert isinstance(server, Server)
+    assert server.core.limits.max_connections == 7
+    assert server.core.timeouts.head_timeout == 3.0
+    server.stop()
+    server.run()
+    assert listener.fileno() == -1
+
+
 def test_the_console_script_and_the_module_are_this_command() -> None:
     assert __main__.main is main
 
 
 def test_a_server_serves_and_drains(folder: Path) -> None:
-    pytest.importorskip("h1core.drivers.selectors_driver")
     (folder / "real.py").write_text(
         "from h1core import Response\n"
         "def app(request): return Response(200, [(b'content-type', b'text/plain')], b'hello')\n"
@@ -332,9 +347,10 @@ def test_a_server_serves_and_drains(folder: Path) -> None:
             client.request("GET", "/")
             response = client.getresponse()
             assert (response.status, response.read()) == (200, b"hello")
-            process.send_signal(signal.SIGTERM)  # with an idle connection open: a drain closes it at once
-            assert process.wait(timeout=20) == 0
+            process.send_signal(signal.SIGTERM)
+            assert client.sock.recv(1) == b"", "a drain ends an idle connection at once"
             client.close()
+            assert process.wait(timeout=20) == 0
             assert process.stderr.read() == ""
         finally:
             process.kill()

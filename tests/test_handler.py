@@ -1,0 +1,166 @@
+"""What becomes of a handler's reply."""
+
+import array
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from h1core.errors import LocalError
+from h1core.events import Request, Response
+from h1core.handler import close_pieces, first_part
+
+GET = Request(b"GET", b"/", [(b"host", b"a")])
+HEAD = Request(b"HEAD", b"/", [(b"host", b"a")])
+TYPE = (b"content-type", b"text/plain")
+
+
+class Closing:
+    """An iterable of pieces that is not its own iterator, as WSGI applications return them."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([b"one", b"two"])
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("body", [b"hello", b"", bytearray(b"hello"), memoryview(b"hello")])
+def test_a_whole_body_is_passed_on_as_it_is(body: bytes) -> None:
+    response = Response(200, [TYPE], body)
+    assert first_part(GET, response) == (response, None)
+    assert first_part(GET, response)[0] is response
+
+
+@pytest.mark.parametrize("body", [[b"one", b"two"], (b"one", b"two"), iter([b"one", b"two"]), Closing()])
+def test_an_iterable_body_is_a_head_and_its_pieces(body: Any) -> None:
+    head, pieces = first_part(GET, Response(201, [TYPE], body))
+    assert head == Response(201, [TYPE], None)
+    assert pieces is not None
+    assert list(pieces) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("reply", [None, b"hello", (200, [], b""), Response, object()])
+def test_what_is_no_response_is_refused_with_its_type(reply: Any) -> None:
+    with pytest.raises(LocalError, match=rf"^a handler returns h1core\.Response, not {type(reply).__name__}$"):
+        first_part(GET, reply)
+
+
+@pytest.mark.parametrize("request_", [GET, HEAD])
+@pytest.mark.parametrize("body", ["text", None, 5])
+def test_what_is_no_body_is_refused_with_its_type(request_: Request, body: Any) -> None:
+    with pytest.raises(LocalError, match=rf"^a handler's body is bytes or an iterable .*not {type(body).__name__}$"):
+        first_part(request_, Response(200, (), body))
+
+
+# HEAD.
+
+
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [(b"hello", b"5"), (bytearray(b"hello"), b"5"), (memoryview(array.array("I", [1, 2])), b"8")],
+)
+def test_head_gets_what_get_would_have_got_without_the_body(body: bytes, length: bytes) -> None:
+    response = Response(200, [TYPE], body)
+    head, pieces = first_part(HEAD, response)
+    assert (head.status, list(head.headers), head.body) == (200, [TYPE, (b"content-length", length)], b"")
+    assert pieces is None
+    assert response.headers == [TYPE], "the handler may use its lists again"
+
+
+@pytest.mark.parametrize("field", [(b"Content-Length", b"5"), (b"transfer-encoding", b"chunked")])
+def test_head_keeps_the_framing_that_the_handler_gave(field: tuple[bytes, bytes]) -> None:
+    head, _ = first_part(HEAD, Response(200, [field], b"hello"))
+    assert list(head.headers) == [field]
+
+
+def test_head_without_a_body_is_passed_on() -> None:
+    response = Response(200, [TYPE])
+    assert first_part(HEAD, response)[0] is response
+
+
+def test_head_asks_a_stream_for_nothing_and_closes_it() -> None:
+    asked: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        asked.append(1)
+        yield b"piece"
+
+    generator = pieces()
+    head, rest = first_part(HEAD, Response(200, [TYPE], generator))
+    assert (head, rest) == (Response(200, [TYPE]), None)
+    assert next(generator, None) is None
+    assert asked == []
+
+
+def test_head_closes_an_iterable_that_is_not_its_iterator() -> None:
+    body = Closing()
+    first_part(HEAD, Response(200, (), body))
+    assert body.closed == 1
+
+
+# Cleaning up.
+
+
+def test_closing_the_pieces_closes_what_the_handler_returned() -> None:
+    """puma's GHSA-rmj8-8hhh-gv5h: a body whose `close` is not called leaks into the next request."""
+    body = Closing()
+    _, pieces = first_part(GET, Response(200, (), body))
+    assert pieces is not None
+    assert next(pieces) == b"one"
+    assert body.closed == 0
+    close_pieces(pieces)
+    assert body.closed == 1
+
+
+def test_closing_the_pieces_also_ends_a_generator_behind_them() -> None:
+    ended: list[str] = []
+
+    class Body(Closing):
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield b"one"
+            finally:
+                ended.append("generator")
+
+        def close(self) -> None:
+            ended.append("body")
+
+    _, pieces = first_part(GET, Response(200, (), Body()))
+    assert pieces is not None
+    next(pieces)
+    close_pieces(pieces)
+    assert ended == ["generator", "body"]
+
+
+def test_closing_ends_a_generator_where_it_is() -> None:
+    ended: list[bool] = []
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            yield b"one"
+            yield b"two"
+        finally:
+            ended.append(True)
+
+    generator = pieces()
+    next(generator)
+    close_pieces(generator)
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("pieces", [None, iter([b"one"]), [b"one"]])
+def test_what_has_no_close_needs_none(pieces: object) -> None:
+    close_pieces(pieces)
+
+
+def test_what_close_raises_comes_out() -> None:
+    class Broken:
+        def close(self) -> None:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match=r"^no$"):
+        close_pieces(Broken())
