@@ -2,9 +2,9 @@
 
 Theory
 ------
-One thread, one selector. A connection's socket is touched in three places only: `_readable`, which reads once,
-`_flush`, which writes until the socket is full, and `_drop`, which closes it. All of them end in, or are called by, the
-one pump:
+One thread, one selector. A connection's socket is touched in four places only: `_serve_ready` reads once, `_write`
+writes a buffer, `_settle` shuts its writing side down, and `_drop` closes it. All of them lead to the one pump, or are
+called by it:
 
     read -> receive_data -> events -> handler -> send -> next_events -> ... -> write -> disposition -> deadline
 
@@ -23,9 +23,7 @@ moment: they only leave a note for the next tick, and wake it.
 """
 
 import contextlib
-import errno
 import logging
-import os
 import selectors
 import socket
 import struct
@@ -39,28 +37,24 @@ from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, S
 from h1core.handler import Handler, close_pieces, first_part
 from h1core.output import Buffer
 from h1core.server import Phase, ServerCore
+from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition
 from h1core.writer import error_response
 
+from .accepting import Acceptor
 from .transport import READ, WRITE, Listener, Selector, Transport
 from .wake import WakeChannel
 
 logger = logging.getLogger("h1core.server")
 access_logger = logging.getLogger("h1core.access")
 
-ACCEPTS_PER_TICK: Final = 64
-EVENTS_PER_TURN: Final = 64
-PIECES_PER_TURN: Final = 64
-WRITES_PER_TURN: Final = 16
-
-OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
 class _Connection:
     """A transport, its `Conn`, and what the driver is in the middle of."""
 
-    __slots__ = ("conn", "interest", "parts", "peer", "pieces", "request", "transport")
+    __slots__ = ("conn", "disposition", "interest", "parts", "peer", "pieces", "request", "transport")
 
     def __init__(self, transport: Transport, conn: Conn, peer: object) -> None:
         self.transport = transport
@@ -68,6 +62,8 @@ class _Connection:
         self.peer = peer
         self.interest = 0
         """What the selector waits for; 0 when it does not know the transport."""
+        self.disposition = Disposition.KEEP
+        """What was done about the transport last."""
         self.request: Request | None = None
         """The request whose body is being collected."""
         self.parts: list[Buffer] = []
@@ -78,9 +74,10 @@ class _Connection:
 class Server:
     """An HTTP/1.1 server for one handler on one thread.
 
-    `handler(request) -> Response` runs on the loop. `listeners` are non-blocking listening sockets, which the server
-    closes when it drains or ends. `clock`, `wall_clock` and `selector` are injected by tests. With `access_log`, each
-    answered request is a line on the logger `h1core.access`.
+    `handler(request) -> Response` runs on the loop; it may raise any Exception, while SystemExit and its like end the
+    server. `listeners` are non-blocking listening sockets, which the server closes when it drains or ends. `clock`,
+    `wall_clock` and `selector` are injected by tests. With `access_log`, each answered request is a line on the logger
+    `h1core.access`.
     """
 
     def __init__(
@@ -96,19 +93,16 @@ class Server:
         access_log: bool = False,
     ) -> None:
         self._handler = handler
-        self._listeners = list(listeners)
         self._clock = clock
         self._core = ServerCore(limits, timeouts, clock=clock, wall_clock=wall_clock)
         self._selector: Selector = selector or selectors.DefaultSelector()
         self._access_log = access_log
         self._connections: dict[Conn, _Connection] = {}
         self._ready: dict[_Connection, None] = {}  # a set in the order of arrival; one turn for each in a tick
-        self._listening = False
         self._wake: WakeChannel | None = None
         self._drain_asked = False
         self._stop_asked = False
-        self._spare_fd: int | None = None
-        self._keep_spare_fd()
+        self._acceptor = Acceptor(listeners, self._selector, self._core)
 
     # Running
 
@@ -128,7 +122,7 @@ class Server:
             self._start_drain()
         if self._core.phase is Phase.STOPPED:
             return  # nothing will ever be ready
-        self._listen_or_rest()
+        self._acceptor.listen_or_rest()
         wait_s = self._wait_s(max_wait)
         waiting, self._ready = self._ready, {}
         for key, mask in self._selector.select(wait_s):
@@ -137,7 +131,8 @@ class Server:
             elif type(key.data) is WakeChannel:
                 key.data.clear()
             else:
-                self._accept(key.data)
+                for transport, peer in self._acceptor.accept(key.data):
+                    self._open(transport, peer)
         for connection in waiting:
             if connection.conn in self._connections and connection not in self._ready:
                 self._pump(connection, [])
@@ -164,14 +159,11 @@ class Server:
         for connection in list(self._connections.values()):
             connection.conn.abort(CloseReason.DRAINING)
             self._drop(connection)
-        self._close_listeners()
+        self._acceptor.close()
         if self._wake is not None:
             self._selector.unregister(self._wake)
             self._wake.close()
             self._wake = None
-        if self._spare_fd is not None:
-            os.close(self._spare_fd)
-            self._spare_fd = None
         self._selector.close()
 
     @property
@@ -191,79 +183,33 @@ class Server:
 
     def _start_drain(self) -> None:
         self._drain_asked = False
-        self._close_listeners()
+        self._acceptor.close_listeners()
         for conn in self._core.begin_drain():
             self._pump(self._connections[conn], [])
 
-    # Accepting
-
-    def _listen_or_rest(self) -> None:
-        """Wait for newcomers exactly while they may be accepted."""
-        may_accept = self._core.may_accept
-        if may_accept is not self._listening:
-            self._listening = may_accept
-            for listener in self._listeners:
-                if may_accept:
-                    self._selector.register(listener, READ, listener)
-                else:
-                    self._selector.unregister(listener)
-
-    def _close_listeners(self) -> None:
-        if self._listening:
-            for listener in self._listeners:
-                self._selector.unregister(listener)
-        self._listening = False
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
-
-    def _accept(self, listener: Listener) -> None:
-        """Accept until it would wait, or others should have their turn."""
-        for _ in range(ACCEPTS_PER_TICK):
-            if not self._core.may_accept:
-                return
-            try:
-                transport, peer = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionError:
-                continue  # it was reset while it waited; the next one may be fine
-            except OSError as error:
-                self._accept_failed(listener, error)
-                return
-            self._open(transport, peer)
+    # Connections
 
     def _open(self, transport: Transport, peer: object) -> None:
         """Take in an accepted connection."""
-        if isinstance(transport, socket.socket):
-            transport.setblocking(False)
-            with contextlib.suppress(OSError):  # no TCP, or gone already, which reading will show
-                transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         conn = self._core.connection_opened()
         connection = _Connection(transport, conn, peer)
         self._connections[conn] = connection
-        self._set_interest(connection)
+        self._pump(connection, [])
 
-    def _accept_failed(self, listener: Listener, error: OSError) -> None:
-        """Rest for a moment; out of descriptors, also take one newcomer from the backlog and let it go.
-
-        Level-triggered, the listener would otherwise be ready for ever, and the newcomer would hang.
-        """
-        self._core.accept_failed()
-        logger.error("cannot accept connections for a moment: %s", error)
-        if error.errno not in OUT_OF_RESOURCES or self._spare_fd is None:
+    def _drop(self, connection: _Connection) -> None:
+        """Close the transport, and forget the connection. A second call does nothing."""
+        if self._connections.pop(connection.conn, None) is None:
             return
-        os.close(self._spare_fd)
-        self._spare_fd = None
+        if connection.interest:
+            self._selector.unregister(connection.transport)
+            connection.interest = 0
+        if connection.conn.disposition is Disposition.ABORT:
+            with contextlib.suppress(OSError):
+                connection.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         with contextlib.suppress(OSError):
-            transport, _ = listener.accept()
-            transport.close()
-        self._keep_spare_fd()
-
-    def _keep_spare_fd(self) -> None:
-        """Hold a descriptor back for `_accept_failed`."""
-        with contextlib.suppress(OSError):
-            self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            connection.transport.close()
+        self._end_stream(connection)
+        self._core.connection_gone(connection.conn)
 
     # The pump
 
@@ -285,7 +231,17 @@ class Server:
         self._pump(connection, events)
 
     def _pump(self, connection: _Connection, events: list[Event]) -> None:
-        """Move a connection as far as it goes: events, handler, responses, writes; then see what it waits for."""
+        """Give a connection its turn. Whatever goes wrong in it ends this connection, and no other (S10)."""
+        try:
+            self._take_turn(connection, events)
+            self._settle(connection)
+        except Exception:
+            logger.exception("the connection to %s is cut because of a bug", _address(connection.peer))
+            connection.conn.abort(CloseReason.APPLICATION_FAILED)
+            self._drop(connection)
+
+    def _take_turn(self, connection: _Connection, events: list[Event]) -> None:
+        """Move a connection as far as it goes within its turn: events, handler, responses, writes."""
         conn = connection.conn
         taken = writes = 0
         while True:
@@ -305,7 +261,6 @@ class Server:
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
         if turn_is_over or (connection.pieces is not None and not conn.output_bytes):
             self._ready[connection] = None
-        self._settle(connection)
 
     def _take(self, connection: _Connection, event: Event) -> None:
         """Act on one event: collect the body of a request, and answer the request once it is whole."""
@@ -399,7 +354,8 @@ class Server:
         """Do what the connection's disposition says, or arrange for its next turn."""
         conn = connection.conn
         disposition = conn.disposition
-        if disposition is not Disposition.KEEP:
+        if disposition is not connection.disposition:
+            connection.disposition = disposition
             if disposition is not Disposition.LINGER:
                 self._drop(connection)
                 return
@@ -422,20 +378,6 @@ class Server:
             else:
                 self._selector.unregister(connection.transport)
             connection.interest = interest
-
-    def _drop(self, connection: _Connection) -> None:
-        """Close the transport, and forget the connection."""
-        if connection.interest:
-            self._selector.unregister(connection.transport)
-            connection.interest = 0
-        if connection.conn.disposition is Disposition.ABORT:
-            with contextlib.suppress(OSError):
-                connection.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        with contextlib.suppress(OSError):
-            connection.transport.close()
-        self._end_stream(connection)
-        del self._connections[connection.conn]
-        self._core.connection_gone(connection.conn)
 
 
 _END: Final = b"end of pieces"

@@ -1,7 +1,9 @@
 """Waking a readiness loop from another thread or from a signal handler."""
 
+import contextlib
 import os
 import socket
+import threading
 
 
 class WakeChannel:
@@ -12,6 +14,7 @@ class WakeChannel:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()  # of a kind that a signal handler may take again in the same thread
         self._eventfd: int | None = None
         self._pair: tuple[socket.socket, socket.socket] | None = None
         if hasattr(os, "eventfd"):
@@ -29,29 +32,26 @@ class WakeChannel:
 
     def wake(self) -> None:
         """Make the descriptor readable; once is enough until `clear`. Never raises."""
-        try:
+        with self._lock, contextlib.suppress(OSError):  # when it is full, it is readable already
             if self._eventfd is not None:
                 os.eventfd_write(self._eventfd, 1)
             elif self._pair is not None:
                 self._pair[1].send(b"\0")
-        except OSError:
-            pass  # full, so already readable; or closed, so nobody waits
 
     def clear(self) -> None:
         """Take note of every `wake` so far. Never raises."""
-        try:
+        with contextlib.suppress(OSError):  # nothing is left to take
             if self._eventfd is not None:
                 os.eventfd_read(self._eventfd)
-            elif self._pair is not None:
+            while self._pair is not None:
                 self._pair[0].recv(4096)
-        except OSError:
-            pass  # nothing to take
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        eventfd, self._eventfd = self._eventfd, None
-        pair, self._pair = self._pair, None
-        if eventfd is not None:
-            os.close(eventfd)
-        for end in pair or ():
-            end.close()
+        """Give the descriptor back. A `wake` in another thread is over before, or finds nothing."""
+        with self._lock:
+            eventfd, self._eventfd = self._eventfd, None
+            pair, self._pair = self._pair, None
+            if eventfd is not None:
+                os.close(eventfd)
+            for end in pair or ():
+                end.close()

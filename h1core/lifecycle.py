@@ -187,6 +187,7 @@ class Lifecycle:
     def _discard(self, count: int) -> None:
         """Throw away what an ending connection still sends; past the limit it is closed, once nothing is owed."""
         self._discarded_bytes += count
+        self._buffer.grow_after(count)  # the next read may be larger: there is much to be rid of
         if self._discarded_bytes > self._limits.max_linger_bytes and not self._out.size:
             self._close(None, Disposition.CLOSE)
 

@@ -1,15 +1,18 @@
 """The readiness loop in memory: requests and answers, fairness, handlers that fail, logs, determinism."""
 
+import errno
 import logging
 import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from h1core.drivers.selectors_driver import EVENTS_PER_TURN, PIECES_PER_TURN
 
-from h1core import Request, Response
+from h1core import Conn, Request, Response
+from h1core.output import Buffer
+from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN
 
 from ..wire import Answer, answers, statuses
 from .world import (
@@ -357,6 +360,59 @@ def test_one_clients_failures_are_no_other_clients_matter(make_world: MakeWorld)
         assert world.talk(calm, GET) == expected
         assert angry.read().startswith(b"HTTP/1.1 500 ") or angry.sees_reset
     assert not ended(calm)
+
+
+def test_a_bug_behind_one_connection_ends_that_connection_only(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_on_demand(conn: Conn) -> Buffer:
+        data = sound(conn)
+        if b"/bug" in bytes(data):
+            raise MemoryError
+        return data
+
+    sound = Conn.data_to_send
+    monkeypatch.setattr(Conn, "data_to_send", break_on_demand)
+    world = make_world(target_echo)
+    calm, unlucky = world.connect(), world.connect()
+    expected = world.talk(calm, get(b"/calm"))
+    unlucky.send(get(b"/bug"))
+    world.tick()
+    assert unlucky.sees_reset
+    assert world.open_connections == 1
+    assert world.talk(calm, get(b"/calm")) == expected
+    assert len(error_lines(caplog)) == 1
+
+
+def test_a_newcomer_that_cannot_be_waited_for_is_cut(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(hello)
+    calm = world.connect()
+    expected = world.talk(calm, GET)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.selector, "register", Mock(side_effect=OSError(errno.ENOSPC, "no epoll watches left")))
+        newcomer = world.connect()
+        world.tick()
+    assert newcomer.sees_reset
+    assert world.open_connections == 1
+    assert world.talk(calm, GET) == expected
+    assert len(error_lines(caplog)) == 1
+
+
+def test_a_server_that_is_closed_by_its_own_handler_says_so(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    def close(request: Request) -> Response:
+        world.server.close()
+        return hello(request)
+
+    world = make_world(close)
+    client = world.connect(GET)
+    world.server.tick(0)
+    world.server.tick(0)
+    assert client.sees_reset
+    assert error_lines(caplog)
 
 
 # Logs.

@@ -566,4 +566,4 @@ def test_a_process_out_of_descriptors_lets_a_newcomer_go_and_recovers() -> None:
     ok = "HTTP/1.1 200 OK"
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [ok, "closed", ok, "nothing", "nothing", ok]
-    assert done.stderr == "cannot accept connections for a moment: [Errno 24] Too many open files\n"
+    assert done.stderr == "accepting connections rests until it works again: [Errno 24] Too many open files\n"

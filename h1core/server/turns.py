@@ -1,0 +1,19 @@
+"""How much one connection, or one flood, may do before the others have their turn.
+
+The numbers trade fairness for calls that are spared. With them the longest turn is a few hundred microseconds of ours,
+plus what the application takes. Both drivers go by them (CVE-2019-16770, CVE-2021-29509: one busy client starved all).
+"""
+
+from typing import Final
+
+ACCEPTS_PER_TICK: Final = 64
+"""Connections that are accepted from one listener before anything else is served."""
+
+EVENTS_PER_TURN: Final = 64
+"""Events of one connection, so as many pipelined requests; whoever pipelines more loses nothing but its lead."""
+
+WRITES_PER_TURN: Final = 16
+"""Writes to one connection: a megabyte of response, at what a socket takes at once."""
+
+PIECES_PER_TURN: Final = 64
+"""Pieces of a streamed body that are asked for in a row, for applications that yield little or nothing at a time."""
