@@ -156,9 +156,13 @@ class Receiving(Lifecycle):
         To be called after each response, and after each `data_sent`: no further request comes while more than
         `max_output_bytes` of earlier responses wait, or a peer could pile them up by never reading.
         """
-        if self._state is not HEAD or not self._buffer.data or self._out.size > self._limits.max_output_bytes:
-            return []
-        return self._parse_buffered(self._clock())
+        return self._parse_buffered(self._clock()) if self._may_go_on() else []
+
+    def _may_go_on(self) -> bool:
+        """Whether bytes wait, and it is their turn."""
+        if self._state is not HEAD or not self._buffer.data:
+            return False
+        return self._out.size <= self._limits.max_output_bytes
 
     # Questions
 
@@ -298,7 +302,8 @@ class Receiving(Lifecycle):
             self._keep(rest)
         if was_draining and self._state is HEAD:
             self._finish_exchange(now)
-            events += self.next_events()
+            if self._may_go_on():
+                events += self._parse_buffered(now)
 
     def _read_buffered_body(self, events: list[Event], now: float) -> None:
         """Read body bytes that have waited behind earlier requests; what lies behind them stays where it is.
