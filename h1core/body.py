@@ -64,6 +64,13 @@ class Part(IntEnum):
     END = 4
 
 
+# Aliases for the hot path, like those in lifecycle.py.
+SIZE_LINE: Final = Part.SIZE_LINE
+DATA: Final = Part.DATA
+DATA_END: Final = Part.DATA_END
+TRAILERS: Final = Part.TRAILERS
+
+
 class ChunkedReader:
     """A chunked body with its extensions and trailer section. RFC 9112 §7.1.
 
@@ -77,7 +84,7 @@ class ChunkedReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._part = Part.SIZE_LINE
+        self._part = SIZE_LINE
         self._kept = bytearray()
         self._looked_at = 0
         self._chunk_left = 0
@@ -96,28 +103,27 @@ class ChunkedReader:
             self._kept.clear()
         pieces: list[bytes] = []
         at = 0
+        size = len(data)
         refusal: RefuseReason | None = None
-        while at < len(data) and refusal is None and self._part is not Part.END:
-            if self._part is Part.DATA:
+        while at < size and self._part < TRAILERS:
+            if self._part is DATA:
                 piece = data[at : at + self._chunk_left]
                 pieces.append(piece)
                 at += len(piece)
                 self._chunk_left -= len(piece)
-                if self._chunk_left == 0:
-                    self._part = Part.DATA_END
+                if not self._chunk_left:
+                    self._part = DATA_END
                 continue
-            if self._part is Part.TRAILERS:
-                break
-            line_end = self._size_line(data, at) if self._part is Part.SIZE_LINE else self._data_end(data, at)
-            if isinstance(line_end, RefuseReason):
-                refusal = line_end
-            elif line_end is None:
-                self._keep(data[at:])
-                break
-            else:
+            line_end = self._size_line(data, at) if self._part is SIZE_LINE else self._data_end(data, at)
+            if isinstance(line_end, int):
                 at = line_end
+                continue
+            refusal = line_end
+            if refusal is None:
+                self._keep(data[at:])
+            break
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._part is Part.TRAILERS and refusal is None:
+        if self._part is TRAILERS:
             return self._trailers(content, data[at:])
         return BodyPart(content, None, (), refusal)
 
@@ -130,10 +136,10 @@ class ChunkedReader:
         """Whether what was kept still decides nothing with what has come. Looks at no byte twice."""
         kept = self._kept
         looked_at, self._looked_at = self._looked_at, len(kept)
-        if self._part is Part.SIZE_LINE:
+        if self._part is SIZE_LINE:
             terminator = b"\r\n"
             most = grammar.MAX_CHUNK_SIZE_DIGITS + self._limits.max_chunk_extension_bytes + 2
-        elif self._part is Part.TRAILERS and not kept.startswith(b"\r\n"):
+        elif self._part is TRAILERS and not kept.startswith(b"\r\n"):
             terminator = b"\r\n\r\n"
             most = self._limits.max_trailer_bytes
         else:
@@ -166,13 +172,13 @@ class ChunkedReader:
         self._content_bytes += self._chunk_left
         if self._content_bytes > self._limits.max_body_bytes:
             return RefuseReason.BODY_TOO_LARGE
-        self._part = Part.DATA if self._chunk_left else Part.TRAILERS
+        self._part = DATA if self._chunk_left else TRAILERS
         return end + 2
 
     def _data_end(self, data: bytes, at: int) -> int | RefuseReason | None:
         """Read the CR LF behind a chunk's data; unchecked, it is h11's CVE-2025-43859."""
         if data.startswith(b"\r\n", at):
-            self._part = Part.SIZE_LINE
+            self._part = SIZE_LINE
             return at + 2
         return None if data[at:] == b"\r" else RefuseReason.BAD_CHUNK_END
 

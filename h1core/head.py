@@ -75,17 +75,20 @@ class _FieldLines(dict[bytes, Pair]):
 _field = _FieldLines().__getitem__
 
 
-def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason:
-    """Parse a request head, given without the empty line that ends it. Never raises; linear. RFC 9112 §2 to §5."""
+def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
+    """Parse a request head, given without the empty line that ends it. Never raises; linear. RFC 9112 §2 to §5.
+
+    Returns None when a line is not valid: `why_no_head` finds out which and why, at a price.
+    """
     lines = head.split(b"\r\n")
     line = parse_request_line(lines.pop(0), limits)
     if not isinstance(line, tuple) or len(lines) > limits.max_fields:
-        return _why_no_head(head, limits)
+        return None
     try:
         # Fast path: the lines go through the memo, and into the dict, without a step of Python each.
         headers = list(map(_field, lines))
     except _BadField:
-        return _why_no_head(head, limits)
+        return None
     fields = dict(headers)
     if len(fields) != len(headers):
         reason = _join_repeated(headers, fields)
@@ -99,7 +102,7 @@ def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason:
     return Request(method, target, headers, b"", version), fields
 
 
-def _why_no_head(head: bytes, limits: Limits) -> RefuseReason:
+def why_no_head(head: bytes, limits: Limits) -> RefuseReason:
     """Name what is wrong with a head whose lines are not all valid; what a shorter prefix proves comes first."""
     reason = HeadScan().judge(head + b"\r\n\r\n", limits)
     if reason is not None:
@@ -154,6 +157,10 @@ class HeadScan:
 
 def find_bare_line_end(data: bytes | bytearray, start: int = 0) -> tuple[int, RefuseReason] | None:
     """Look for a CR or LF that stands alone: how many bytes prove the first, and which it is. RFC 9112 §2.2."""
+    # Counting is ten times as fast as the pattern, and nearly always enough.
+    pairs = data.count(b"\r\n", start)
+    if data.count(b"\n", start) == pairs and data.count(b"\r", start) - data.endswith(b"\r") == pairs:
+        return None
     match = grammar.BARE_LINE_END.search(data, start)
     if match is None:
         return None

@@ -17,7 +17,7 @@ from h1core.errors import LocalError, RefuseReason
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Response, TimedOut
 from h1core.framing import NO_BODY, Framing, Kind
 from h1core.grammar import EMPTY_LINES
-from h1core.head import HeadScan
+from h1core.head import HeadScan, why_no_head
 from h1core.lifecycle import CLOSED, ENDING, HEAD, Lifecycle
 from h1core.output import as_bytes
 from h1core.request import Intake, take_in
@@ -235,7 +235,7 @@ class Receiving(Lifecycle):
         intake = take_in(head_bytes, self._limits, self._upgrades)
         if not isinstance(intake, tuple):
             self._note_method(head_bytes)
-            return self._refuse(intake, now)
+            return self._refuse(intake or why_no_head(head_bytes, self._limits), now)
         return self._begin_request(intake, rest, now)
 
     def _begin_request(self, intake: Intake, rest: bytes, now: float) -> list[Event]:

@@ -20,9 +20,10 @@ peer waits for 100 Continue. A plain tuple for the reason given in head.py; and 
 3.11 asking whether something is a member of an Enum costs four times as much."""
 
 
-def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake | RefuseReason:
+def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake | RefuseReason | None:
     """Judge a request head, given without the empty line that ends it. Never raises.
 
+    Returns None when not every line is valid, like `head.parse_head`.
     `upgrades` names the protocols that may be taken over, as in `Conn`.
     """
     head = parse_head(head_bytes, limits)

@@ -16,6 +16,7 @@ from h1core.head import (
     parse_head,
     parse_request_line,
     parse_trailer_lines,
+    why_no_head,
 )
 
 LIMITS = Limits()
@@ -33,7 +34,8 @@ def parse_with(*lines: bytes) -> tuple[Request, dict[bytes, bytes]]:
 
 
 def refusal(*lines: bytes) -> RefuseReason:
-    found = parse_head(b"\r\n".join(lines), LIMITS)
+    head = b"\r\n".join(lines)
+    found = parse_head(head, LIMITS) or why_no_head(head, LIMITS)
     assert isinstance(found, RefuseReason), found
     return found
 
