@@ -65,9 +65,10 @@ class EndOfMessage:
 
 @dataclass(slots=True)
 class Refused:
-    """The peer broke the protocol. Last event of the connection, its answer queued.
+    """The peer broke the protocol. Last event of the connection.
 
-    Unless a response was under way: that may be finished, and a TimedOut or Closed says if it is cut after all.
+    The answer is already queued, unless a response was under way: that may be finished, and whether it could be shows
+    in the connection's state.
     """
 
     status: int

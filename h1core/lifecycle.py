@@ -21,6 +21,10 @@ ENDING: Final = State.ENDING
 CLOSED: Final = State.CLOSED
 
 
+LAST_WORDS: Final = frozenset({CloseReason.REFUSED, CloseReason.BODY_TIMEOUT})
+"""Reasons that come with the last event of a connection, also when a response is under way."""
+
+
 class Lifecycle:
     """Base of `Conn`: its state, buffers and timers, and the way from the last response to the closed transport."""
 
@@ -62,9 +66,9 @@ class Lifecycle:
         """Take note that the transport broke: nothing can be read or written any more. Never raises."""
         if self._state is CLOSED:
             return []
-        had_ended = self._state is ENDING
+        had_last_word = self._had_last_word
         self._close(CloseReason.CONNECTION_LOST, Disposition.CLOSE)
-        return [] if had_ended else [Closed(CloseReason.CONNECTION_LOST)]
+        return [] if had_last_word else [Closed(CloseReason.CONNECTION_LOST)]
 
     def abort(self, reason: CloseReason) -> None:
         """Cut the connection where it is: a response under way is visibly truncated. Never raises."""
@@ -130,6 +134,11 @@ class Lifecycle:
         if self._state is ENDING and not self._out.size:
             return Disposition.LINGER
         return Disposition.KEEP
+
+    @property
+    def _had_last_word(self) -> bool:
+        """Whether the last event has come out. The peer's half can be over while a response is still under way."""
+        return self._state is ENDING or self._close_reason in LAST_WORDS
 
     # Steps
 

@@ -411,8 +411,8 @@ class Receiving(Lifecycle):
         self._queue(head if self._method == b"HEAD" else head + response.body, now)
 
     def _expire(self, timer: Timer, now: float) -> list[Event]:
-        """Do what is due when a timer has run out; news only while a request was in hand or might have come."""
-        was_ending = self._state is ENDING
+        """Do what is due when a timer has run out."""
+        had_last_word = self._had_last_word
         match timer:
             case Timer.HEAD:
                 if self._buffer.data:
@@ -431,7 +431,7 @@ class Receiving(Lifecycle):
                 self._close(CloseReason.DRAIN_TIMEOUT, Disposition.ABORT)
             case _:
                 assert_never(timer)
-        return [] if was_ending else [TimedOut(timer)]
+        return [] if had_last_word else [TimedOut(timer)]
 
     def _expire_body(self, now: float) -> None:
         """The body came too slowly: 408, unless a response is under way or done."""

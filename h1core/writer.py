@@ -176,20 +176,20 @@ def informational_head(response: InformationalResponse) -> bytes:
 def switch_head(protocol: bytes, headers: Headers, date_line: bytes) -> bytes:
     """Encode the response that hands the connection over: 101, or 200 to a CONNECT. Raises LocalError."""
     if protocol == b"connect":
-        return _bodiless_head(200, headers, "a response to CONNECT", date_line)
-    upgrade = ((b"connection", b"upgrade"), (b"upgrade", protocol))
-    return _bodiless_head(101, (*upgrade, *headers), "a 101 response")
+        return _bodiless_head(200, headers, "a response to CONNECT", date_line=date_line)
+    return _bodiless_head(101, headers, "a 101 response", b"connection: upgrade\r\nupgrade: %b\r\n" % protocol)
 
 
 def _bodiless_head(
     status: int,
     headers: Headers,
     what: str,
+    first_lines: bytes = b"",
     date_line: bytes = b"",
     may_steer: bool = True,
 ) -> bytes:
     """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
-    lines = [f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii")]
+    lines = [f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii"), first_lines]
     control = _encode_fields(headers, lines)
     if b"content-length" in control or b"transfer-encoding" in control:
         raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")

@@ -59,7 +59,8 @@ values = st.one_of(chars(VALUE_CHARS, 0, 20), st.just(b"x"))
 blanks = st.sampled_from([b" ", b"", b"\t", b" \t "])
 hosts = st.sampled_from([b"a", b"Example.org:8080", b"[::1]:80", b"127.0.0.1", b"a%41", b"a:"])
 names = st.one_of(tokens, st.sampled_from([b"Cookie", b"User-Agent", b"X-A", b"x-a"]))
-contents = st.one_of(st.binary(max_size=30), st.just(b"GET / HTTP/1.1\r\nHost: smuggled\r\n\r\n"))
+dots = st.integers(1, 300).map(lambda count: b"." * count)
+contents = st.one_of(st.binary(max_size=30), dots, st.just(b"GET / HTTP/1.1\r\nHost: smuggled\r\n\r\n"))
 
 
 # Requests.
@@ -246,14 +247,14 @@ bad_fields = st.sampled_from(
     + [(b"Content-Length", length) for length in (b"+5", b"", b"5, 5", b"9" * 30)]
 )
 fields = st.tuples(names.filter(lambda name: name.lower() not in STEERING), values)
-headers: st.SearchStrategy[Headers] = st.lists(st.one_of(fields, fields, control_fields), max_size=4)
+headers: st.SearchStrategy[Headers] = st.lists(st.one_of(fields, fields, fields, control_fields), max_size=3)
 bad_headers = st.tuples(headers, bad_fields).map(lambda both: [*both[0], both[1]])
 
 interim = st.builds(InformationalResponse, st.sampled_from([100, 102, 103, 199]), st.lists(fields, max_size=2))
 whole = st.builds(Response, statuses, headers, buffers)
 begun = st.builds(Response, statuses, headers, st.none())
 data = st.builds(Data, buffers)
-ends = st.builds(EndOfMessage, st.one_of(st.just(()), st.lists(fields, max_size=2)))
+ends = st.builds(EndOfMessage, st.one_of(st.just(()), st.lists(fields, min_size=1, max_size=2)))
 bad: st.SearchStrategy[Sendable] = st.one_of(
     st.builds(Response, st.sampled_from([0, 100, 199, 600, -1]), headers, buffers),
     st.builds(Response, statuses, bad_headers, st.one_of(st.none(), buffers)),

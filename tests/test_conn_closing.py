@@ -148,15 +148,17 @@ def test_a_broken_body_lets_a_response_under_way_finish_and_then_ends(broken: by
     assert end_of(conn) == (CloseReason.REFUSED, CLOSE if broken == b"" else LINGER)
 
 
-def test_a_response_under_way_that_is_cut_after_all_is_news() -> None:
+def test_a_response_that_is_cut_after_the_last_word_shows_in_the_state() -> None:
     clock = FakeClock(START)
     conn = a_conn(clock)
     play(conn, CHUNKED, STREAMED, b"x\r\n")
     clock.advance(30)
-    assert conn.handle_deadline() == [TimedOut(Timer.WRITE)]
+    assert conn.handle_deadline() == []
+    assert end_of(conn) == (CloseReason.WRITE_TIMEOUT, ABORT)
     conn = a_conn(clock)
     play(conn, CHUNKED, STREAMED, b"x\r\n")
-    assert conn.connection_lost() == [Closed(CloseReason.CONNECTION_LOST)]
+    assert conn.connection_lost() == []
+    assert end_of(conn) == (CloseReason.CONNECTION_LOST, CLOSE)
 
 
 def test_a_broken_body_that_is_being_drained_ends_without_a_second_response() -> None:

@@ -42,6 +42,7 @@ USUAL = [
     b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n" + b"." * 50,
     b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n28\r\n%b\r\n0\r\nX: y\r\n\r\n" % (b"." * 40),
     b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(GET),
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\ntunnel",
@@ -105,6 +106,8 @@ class Machine(RuleBasedStateMachine):
         """The one that is being answered."""
         self.awaits_body = False
         self.last_word: Event | None = None
+        self.has_ended = False
+        """Whether the peer closed its side."""
         self.peer_writes(wire, most)
 
     @when(State.CLOSED)
@@ -126,7 +129,10 @@ class Machine(RuleBasedStateMachine):
 
     def take(self, events: list[Event]) -> None:
         """Hold what came out to its grammar, and ask for what waits, as a driver does after each call."""
-        for event in [*events, *self.conn.next_events()]:
+        is_full = self.conn.output_bytes > self.limits.max_output_bytes
+        waiting = self.conn.next_events()
+        assert not (is_full and waiting), "responses pile up"
+        for event in [*events, *waiting]:
             assert self.last_word is None, f"{event} after {self.last_word}"
             match event:
                 case Request():
@@ -258,6 +264,7 @@ class Machine(RuleBasedStateMachine):
                 conn.begin_drain()
                 self.take([])
             case "end of stream" if conn.wants_read:
+                self.has_ended = True
                 self.take(conn.receive_data(b""))
                 assert not conn.wants_read
             case "loss":
@@ -303,6 +310,12 @@ class Machine(RuleBasedStateMachine):
         conn = self.conn
         peer_owes = conn.output_bytes or conn.state is State.ENDING or (conn.state in READING and conn.wants_read)
         assert conn.next_deadline is not None or not peer_owes
+
+    @invariant()
+    def nobody_waits_for_a_peer_that_has_ended(self) -> None:
+        conn = self.conn
+        waits = conn.state in READING and not (conn.state is State.HEAD and conn.output_bytes)
+        assert not (self.has_ended and waits)
 
     @invariant()
     def what_waits_is_bounded(self) -> None:
@@ -365,4 +378,5 @@ def test_a_walk(seed: int) -> None:
         machine.closed_is_closed()
         machine.an_end_has_a_reason()
         machine.who_owes_has_a_deadline()
+        machine.nobody_waits_for_a_peer_that_has_ended()
         machine.what_waits_is_bounded()
