@@ -7,6 +7,10 @@ NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 """What a message without the field says."""
 
 
+USUAL: Final = {value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
+"""What nearly every message with the field says; a look-up instead of a call."""
+
+
 @lru_cache(maxsize=64)
 def options(value: bytes) -> frozenset[bytes]:
     """The options in the value of a Connection or Expect field, lower-case. Never raises.

@@ -156,7 +156,9 @@ class Receiving(Lifecycle):
         To be called after each response, and after each `data_sent`: no further request comes while more than
         `max_output_bytes` of earlier responses wait, or a peer could pile them up by never reading.
         """
-        return self._parse_buffered(self._clock()) if self._may_go_on() else []
+        if not self._buffer.data or not self._may_go_on():
+            return []
+        return self._parse_buffered(self._clock())
 
     def _may_go_on(self) -> bool:
         """Whether bytes wait, and it is their turn."""

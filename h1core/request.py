@@ -8,7 +8,7 @@ from collections.abc import Container
 from typing import TypeAlias
 
 from h1core.config import Limits
-from h1core.connection_field import NO_OPTIONS, options
+from h1core.connection_field import NO_OPTIONS, USUAL, options
 from h1core.errors import RefuseReason
 from h1core.events import Request
 from h1core.framing import NO_BODY, Framing, request_framing
@@ -35,7 +35,8 @@ def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> In
     if not isinstance(framing, tuple):
         return framing
     request.end_stream = framing is NO_BODY
-    said = options(fields[b"connection"]) if b"connection" in fields else NO_OPTIONS
+    connection = fields.get(b"connection")
+    said = NO_OPTIONS if connection is None else USUAL.get(connection) or options(connection)
     expects = False
     if version == b"1.1":
         persists = b"close" not in said
