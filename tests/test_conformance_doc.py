@@ -40,6 +40,7 @@ from h1core import (
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "conformance.md"
+CHECKLIST = ROOT / "docs" / "checklist.md"
 HERE = "tests/test_conformance_doc.py"
 
 LEVELS = frozenset({"MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "REQUIRED", "RECOMMENDED", "–"})
@@ -121,6 +122,12 @@ def test_the_document_is_in_its_format() -> None:
 def test_every_test_that_the_document_names_exists() -> None:
     named = re.findall(r"`((?:valid/|invalid/|tests/\S+::|::)[^`]*)`", DOCUMENT.read_text("utf-8"))
     assert [test for test in [*named, *(test for row in rows() for test in row.tests)] if not exists(test)] == []
+
+
+def test_every_test_that_the_checklist_names_exists() -> None:
+    rows_of_others = re.findall(r"^\| ([LSO]\d+) \|.*\| (?:`(\S+)`|–) \|$", CHECKLIST.read_text("utf-8"), re.MULTILINE)
+    assert len(rows_of_others) == 20
+    assert [row for row, test in rows_of_others if test and not exists(test)] == []
 
 
 def test_every_part_that_the_document_names_exists() -> None:

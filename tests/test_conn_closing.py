@@ -133,6 +133,12 @@ def test_no_request_comes_after_the_last_one(actions: tuple[Any, ...], pieces: l
     assert end_of(conn)[1] is CLOSE
 
 
+def test_the_first_reason_stays() -> None:
+    conn = a_conn()
+    play(conn, request("POST / HTTP/1.1", "Content-Length: 10", "Expect: 100-continue", "Connection: close"), OK)
+    assert end_of(conn)[0] is CloseReason.PEER_ASKED
+
+
 # The body is broken or late while a response is under way.
 
 

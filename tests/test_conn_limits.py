@@ -175,6 +175,13 @@ def test_an_unread_body_is_drained_up_to_its_limit_and_else_the_connection_ends(
         assert end_of(conn) == ((None, Disposition.KEEP) if keeps else (CloseReason.BODY_UNREAD, Disposition.LINGER))
 
 
+def test_what_was_not_read_of_one_body_does_not_count_for_the_next() -> None:
+    conn = a_conn(limits=Limits(max_unread_body_bytes=100))
+    for _ in range(3):
+        play(conn, CHUNKED, OK, chunk(bytes(60)), LAST_CHUNK)
+    assert where(conn) is State.HEAD
+
+
 @pytest.mark.parametrize("unread", [100, 101])
 def test_what_the_application_did_read_of_a_body_does_not_count(unread: int) -> None:
     for finish in ((OK,), (STREAMED, EndOfMessage())):
@@ -262,6 +269,15 @@ def test_a_declared_length_is_read_in_steps_as_large(length: int, size: int) -> 
     assert conn.receive_bytes == size
     play(conn, bytes(length), OK)
     assert conn.receive_bytes == 64
+
+
+def test_what_is_thrown_away_is_read_in_larger_steps_too() -> None:
+    conn = conn_at(State.ENDING, limits=Limits(initial_buffer_bytes=100))
+    sizes = [conn.receive_bytes]
+    for _ in range(3):
+        play(conn, bytes(conn.receive_bytes))
+        sizes.append(conn.receive_bytes)
+    assert sizes == [100, 200, 400, 800]
 
 
 def test_no_more_is_asked_for_than_the_buffer_has_room_for() -> None:

@@ -119,6 +119,15 @@ def test_a_refusal_after_a_head_request_has_its_body_again() -> None:
     assert sent_by(request("HEAD / HTTP/1.1"), OK, b"\x16").endswith(b"(RFC 9112 \xc2\xa73)\n")
 
 
+def test_each_head_is_judged_from_its_first_byte() -> None:
+    conn = a_conn()
+    play(conn, *byte_by_byte(GET), OK)
+    assert conn.receive_data(b" ") == [Refused(400, RefuseReason.NOT_HTTP)]
+    conn = a_conn()
+    play(conn, *byte_by_byte(GET), OK, b"GET")
+    assert receive(conn, byte_by_byte(b" /\n")) == [Refused(400, RefuseReason.BARE_LF)]
+
+
 # Pipelining.
 
 

@@ -77,6 +77,12 @@ def test_a_registered_status_has_a_phrase(status: int) -> None:
     assert (start, bool(phrase)) == (b"HTTP/1.1 ", True)
 
 
+def test_the_phrases_are_those_of_rfc_9110_whatever_the_standard_library_says() -> None:
+    phrases = {413: b"Content Too Large", 414: b"URI Too Long", 416: b"Range Not Satisfiable"}
+    for status, phrase in (phrases | {422: b"Unprocessable Content"}).items():
+        assert head_of(status=status).startswith(b"HTTP/1.1 %d %b\r\n" % (status, phrase))
+
+
 @pytest.mark.parametrize("status", [299, 499, 599])
 def test_any_other_status_has_an_empty_one(status: int) -> None:
     assert head_of(status=status).startswith(b"HTTP/1.1 %d \r\n" % status)
