@@ -5,6 +5,7 @@ peer gets when the limit is passed.
 """
 
 from dataclasses import dataclass, fields
+from sys import float_info
 from typing import Final
 
 from h1core.errors import LocalError
@@ -134,5 +135,5 @@ class Timeouts:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if type(value) not in (int, float) or not 0 < value < float("inf"):
+            if type(value) not in (int, float) or not 0 < value <= float_info.max:
                 raise LocalError(f"{field.name} must be a positive number, not {value!r}")

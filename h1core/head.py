@@ -125,12 +125,16 @@ def why_no_head(head: bytes, limits: Limits) -> RefuseReason:
     lines = head.split(b"\r\n")[1:]
     if len(lines) > limits.max_fields:
         return RefuseReason.TOO_MANY_FIELDS
+    return next(reason for reason in map(_why_not_a_field, lines) if reason is not None)
+
+
+def _why_not_a_field(line: bytes) -> RefuseReason | None:
+    """Say what is wrong with a field line, if anything is."""
     try:
-        for line in lines:
-            _parse_field_line(line)
+        _parse_field_line(line)
     except _BadField as bad:
         return bad.reason
-    raise AssertionError("a head was refused for no reason")
+    return None
 
 
 class HeadScan:

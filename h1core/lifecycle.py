@@ -190,7 +190,7 @@ class Lifecycle:
             return
         if self._input_ended or self._discarded_bytes > self._limits.max_linger_bytes:
             self._close(None, Disposition.CLOSE)
-        elif self._timers.linger == NEVER:
+        else:
             self._timers.linger = now + self._timeouts.linger_timeout
 
     def _discard(self, count: int) -> None:

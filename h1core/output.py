@@ -85,7 +85,7 @@ def as_buffer(data: object) -> Buffer:
     """A caller's body as something whose length is in bytes. Raises LocalError."""
     if isinstance(data, (bytes, bytearray)):
         return data
-    if isinstance(data, memoryview) and data.contiguous:
+    if isinstance(data, memoryview) and data.c_contiguous:
         return data.cast("B")
     raise LocalError(
         f"a body is bytes, a bytearray or a contiguous memoryview, not {type(data).__name__}; "

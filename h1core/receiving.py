@@ -156,15 +156,13 @@ class Receiving(Lifecycle):
         To be called after each response, and after each `data_sent`: no further request comes while more than
         `max_output_bytes` of earlier responses wait, or a peer could pile them up by never reading.
         """
-        if not self._buffer.data or not self._may_go_on():
+        if not self._buffer.data or not self._is_their_turn():
             return []
         return self._parse_buffered(self._clock())
 
-    def _may_go_on(self) -> bool:
-        """Whether bytes wait, and it is their turn."""
-        if self._state is not HEAD or not self._buffer.data:
-            return False
-        return self._out.size <= self._limits.max_output_bytes
+    def _is_their_turn(self) -> bool:
+        """Whether bytes that wait may be looked at."""
+        return self._state is HEAD and self._out.size <= self._limits.max_output_bytes
 
     # Questions
 
@@ -304,7 +302,7 @@ class Receiving(Lifecycle):
             self._keep(rest)
         if was_draining and self._state is HEAD:
             self._finish_exchange(now)
-            if self._may_go_on():
+            if self._buffer.data and self._is_their_turn():
                 events += self._parse_buffered(now)
 
     def _read_buffered_body(self, events: list[Event], now: float) -> None:
@@ -384,8 +382,6 @@ class Receiving(Lifecycle):
             self._end(self._close_reason, now)
         elif buffer.data:
             buffer.shrink()  # next_events looks at it
-        elif self._input_ended:
-            self._end(CloseReason.PEER_CLOSED, now)
         else:
             if buffer.capacity != self._limits.initial_buffer_bytes:
                 buffer.shrink()

@@ -19,8 +19,9 @@ below can occur, and naming them is shorter than joining two tables and arguing 
           | RESPONSE     RESPONSE_END      |    BODY_END
           +-----------> DRAINING <---------+ ------------> HEAD
 
-        Every state but SWITCHED also has: END -> ENDING -> CLOSED, and CLOSE -> CLOSED.
-        HANDLING also has: SWITCH -> SWITCHED.
+        HEAD, RECEIVING and DRAINING also have END -> ENDING; every state but CLOSED has CLOSE -> CLOSED.
+        HANDLING also has SWITCH -> SWITCHED. RECEIVING and HANDLING stay as they are by INFORMATIONAL, DUPLEX and
+        RESPONDING by RESPONSE_DATA.
 
 Three rules keep the table small.
 
@@ -115,7 +116,6 @@ TABLE: Final[dict[State, dict[Step, State]]] = {
         Step.RESPONSE: State.HEAD,
         Step.RESPONSE_HEAD: State.RESPONDING,
         Step.SWITCH: State.SWITCHED,
-        Step.END: State.ENDING,
         Step.CLOSE: State.CLOSED,
     },
     State.DUPLEX: {
@@ -123,13 +123,11 @@ TABLE: Final[dict[State, dict[Step, State]]] = {
         Step.GIVE_UP_BODY: State.RESPONDING,
         Step.RESPONSE_DATA: State.DUPLEX,
         Step.RESPONSE_END: State.DRAINING,
-        Step.END: State.ENDING,
         Step.CLOSE: State.CLOSED,
     },
     State.RESPONDING: {
         Step.RESPONSE_DATA: State.RESPONDING,
         Step.RESPONSE_END: State.HEAD,
-        Step.END: State.ENDING,
         Step.CLOSE: State.CLOSED,
     },
     State.DRAINING: {
@@ -160,7 +158,10 @@ APPLICATION_STEPS: Final = frozenset(
 
 
 class CloseReason(Enum):
-    """Why a connection does not go on. The first reason stays; the value is the sentence for a log."""
+    """Why a connection does not go on; the value is the sentence for a log.
+
+    The first reason to end after a response stays. What ends a connection sooner than that takes its place.
+    """
 
     PEER_ASKED = "the client asked for the connection to close, or speaks HTTP/1.0 without keep-alive"
     APPLICATION_ASKED = "the application's response says Connection: close"

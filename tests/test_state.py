@@ -86,7 +86,7 @@ def test_the_picture_says_the_same_as_the_table() -> None:
 
 def test_the_picture_names_every_step_that_moves() -> None:
     words = (state.__doc__ or "").replace("REQUEST_ ", "REQUEST_WITH_BODY").split()
-    names = {word.strip(",:+->") for word in words}
+    names = {word.strip(",:+->.") for word in words}
     assert {at.name for at in State} <= names
     assert {step.name for _, step, _ in PICTURE} <= names
 
