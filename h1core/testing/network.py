@@ -52,6 +52,7 @@ class _Stream:
             raise ConnectionResetError(errno.ECONNRESET, "the client has reset the connection")
 
     def recv(self, size: int, /) -> bytes:
+        """Read what the client has sent, like a non-blocking socket."""
         self._check()
         if not self.inbox:
             if self.input_ended:
@@ -62,6 +63,7 @@ class _Stream:
         return data
 
     def send(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Write as much as the client's window takes, like a non-blocking socket."""
         self._check()
         if self.output_ended:
             raise BrokenPipeError(errno.EPIPE, "the server has shut its side down")
