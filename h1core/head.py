@@ -38,21 +38,6 @@ SECRET_FIELDS: Final = frozenset(
 MAX_REMEMBERED_LINES: Final = 1024
 MAX_REMEMBERED_LINE_BYTES: Final = 256
 
-_NAMES: Final = {
-    spelling: name.lower()
-    for name in (
-        b"Cookie",
-        b"Content-Length",
-        b"Content-Type",
-        b"Referer",
-        b"Authorization",
-        b"If-None-Match",
-        b"Range",
-    )
-    for spelling in (name, name.lower())
-}
-"""Names of fields whose lines are rarely the same twice, as clients spell them; a look-up is half of the judging."""
-
 Pair: TypeAlias = tuple[bytes, bytes]
 
 Head: TypeAlias = tuple[Request, dict[bytes, bytes]]
@@ -79,15 +64,43 @@ class _FieldLines(dict[bytes, Pair]):
     """
 
     def __missing__(self, line: bytes) -> Pair:
-        pair = _parse_field_line(line)
-        if len(line) <= MAX_REMEMBERED_LINE_BYTES and pair[0] not in SECRET_FIELDS:
+        """Parse a field line that is not remembered. Raises _BadField. RFC 9112 §5.
+
+        `field-line = field-name ":" OWS field-value OWS`; exactly SP and HTAB are white space (CVE-2019-16789).
+        """
+        sent_name, colon, value = line.partition(b":")
+        if not colon:
+            raise _BadField(_why_not_a_field_line(line))
+        name = _lower_name(sent_name)
+        if value.translate(None, grammar.FIELD_VALUE_BYTES):
+            raise _BadField(RefuseReason.BAD_FIELD_VALUE)
+        value = value.strip(b" \t")
+        if name == b"host" and not is_host(value):
+            raise _BadField(RefuseReason.BAD_HOST)
+        pair = name, value
+        if len(line) <= MAX_REMEMBERED_LINE_BYTES and name not in SECRET_FIELDS:
             if len(self) >= MAX_REMEMBERED_LINES:
                 self.clear()
             self[line] = pair
         return pair
 
 
+class _FieldNames(dict[bytes, bytes]):
+    """Names as they were sent → in lower case. Lines that never come twice still begin with names that do."""
+
+    def __missing__(self, sent: bytes) -> bytes:
+        if not sent or sent.translate(None, grammar.TOKEN_BYTES):
+            raise _BadField(_why_not_a_field_line(sent + b":"))
+        name = sent.lower()
+        if len(sent) <= MAX_REMEMBERED_LINE_BYTES:
+            if len(self) >= MAX_REMEMBERED_LINES:
+                self.clear()
+            self[sent] = name
+        return name
+
+
 _field = _FieldLines().__getitem__
+_lower_name = _FieldNames().__getitem__
 
 
 def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
@@ -131,7 +144,7 @@ def why_no_head(head: bytes, limits: Limits) -> RefuseReason:
 def _why_not_a_field(line: bytes) -> RefuseReason | None:
     """Say what is wrong with a field line, if anything is."""
     try:
-        _parse_field_line(line)
+        _field(line)
     except _BadField as bad:
         return bad.reason
     return None
@@ -270,25 +283,6 @@ def _name_host(headers: list[Pair], fields: dict[bytes, bytes], authority: bytes
     return [*headers, (b"host", authority)]
 
 
-def _parse_field_line(line: bytes) -> Pair:
-    """Parse a field line that is not remembered. Raises _BadField. RFC 9112 §5.
-
-    `field-line = field-name ":" OWS field-value OWS`; exactly SP and HTAB are white space (CVE-2019-16789).
-    """
-    sent_name, colon, value = line.partition(b":")
-    name = _NAMES.get(sent_name)
-    if name is None or not colon:
-        if not sent_name or sent_name.translate(None, grammar.TOKEN_BYTES) or not colon:
-            raise _BadField(_why_not_a_field_line(line))
-        name = sent_name.lower()
-    if value.translate(None, grammar.FIELD_VALUE_BYTES):
-        raise _BadField(RefuseReason.BAD_FIELD_VALUE)
-    value = value.strip(b" \t")
-    if name == b"host" and not is_host(value):
-        raise _BadField(RefuseReason.BAD_HOST)
-    return name, value
-
-
 def _why_not_a_field_line(line: bytes) -> RefuseReason:
     """Name what is wrong with a line that does not begin with a name and a colon."""
     if line.startswith((b" ", b"\t")):
@@ -299,6 +293,6 @@ def _why_not_a_field_line(line: bytes) -> RefuseReason:
 def parse_trailer_lines(section: bytes) -> list[Pair] | None:
     """Parse the field lines of a trailer section, given without the empty line that ends it, or None. Never raises."""
     try:
-        return [_parse_field_line(line) for line in section.split(b"\r\n")]
+        return [_field(line) for line in section.split(b"\r\n")]
     except _BadField:
         return None

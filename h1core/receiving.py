@@ -115,8 +115,9 @@ class Receiving(Lifecycle):
                 return []
             if not self._buffer.data:
                 # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are
-                # looked at again below. 0.3 of 7 microseconds.
-                if data.endswith(END_OF_HEAD) and len(data) <= self._limits.max_head_bytes:
+                # looked at again below, and so is what ends like a chunked body. 0.3 of 7 microseconds.
+                is_one = data.endswith(END_OF_HEAD) and not data.endswith(writer.LAST_CHUNK)
+                if is_one and len(data) <= self._limits.max_head_bytes:
                     intake = take_in(data[:-4], self._limits, self._upgrades)
                     if isinstance(intake, tuple):
                         return self._begin_request(intake, b"", now)

@@ -342,7 +342,7 @@ SENDABLES: list[Sendable] = [
     InformationalResponse(100),
     InformationalResponse(103, [(b"x", b"y")]),
 ]
-WIRES = [*USUAL, *USUAL, *[b""] * 8, GET * 5, b"\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\0"]
+WIRES = [*USUAL, *USUAL, *[b""] * 8, GET * 5, b"\r\n", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\0"]
 
 
 @pytest.mark.parametrize("seed", range(settings().max_examples // 4))
