@@ -71,6 +71,16 @@ class Acceptor:
                     transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield transport, peer
 
+    def accept_all(self) -> Iterator[tuple[Transport, object]]:
+        """All newcomers that wait, like `accept` but with no thought of others' turns."""
+        for listener in self._listeners:
+            found = True
+            while found:
+                found = False
+                for newcomer in self.accept(listener):
+                    found = True
+                    yield newcomer
+
     def _rest_after(self, error: OSError, listener: Listener) -> None:
         """Let accepting rest for a moment; said once, until it works again."""
         self._core.accept_failed()

@@ -51,6 +51,7 @@ HELP: Final = {
     "max_unread_body_bytes": "discarded of a body the application left; then close",
     "max_linger_bytes": "discarded after the last response; then close",
     "max_output_bytes": "waiting to be written before a streamed body is held back",
+    "max_memory_body_bytes": "a request body in memory; then a temporary file",
     "max_requests_per_connection": "requests on one connection; then close",
     "max_connections": "open connections; then new ones wait in the kernel",
     "max_queued_requests": "requests waiting for a worker; then 503",
@@ -59,6 +60,7 @@ HELP: Final = {
     "min_body_rate": "bytes a second a request body must keep up",
     "keepalive_timeout": "idle between requests; then close",
     "write_timeout": "the peer takes no byte of what it is owed; then reset",
+    "queue_timeout": "a request waits for a worker; then 503",
     "linger_timeout": "waiting for the peer to close after the last response; then close",
     "drain_timeout": "from the begin of a drain; then what is left is reset",
 }
@@ -103,6 +105,7 @@ def _selectors_server(plan: Plan) -> Running:
         limits=plan.limits,
         timeouts=plan.timeouts,
         access_log=plan.access_log,
+        threads=plan.threads,
     )
 
 
@@ -244,8 +247,6 @@ def _threads(asked: int | None, interface: str) -> int:
     threads = DEFAULT_THREADS.get(interface, 0) if asked is None else asked
     if threads < 0:
         raise LocalError(f"--threads must be 0 or more, not {threads}")
-    if threads:
-        raise LocalError("worker threads are not yet there; say --threads 0")
     return threads
 
 

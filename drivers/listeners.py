@@ -176,11 +176,18 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> socket.socket:
     raise _cannot_listen(address, absent) from None
 
 
+UNSENT_BYTES: Final = 128 * 1024
+"""How much may lie unsent in the kernel before a connection counts as full; accepted sockets inherit it from Linux's
+listening ones. With the megabytes of the default, a reader of 32 KiB/s shows no progress within the write deadline."""
+
+
 def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str, backlog: int) -> socket.socket:
     """The socket, listening; closed when that raises OSError."""
     try:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)

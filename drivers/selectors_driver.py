@@ -2,7 +2,7 @@
 
 Theory
 ------
-One thread, one selector. A connection's socket is touched in four places only: `_serve_ready` reads once, `_write`
+One thread, one selector. A connection's socket is touched in four places only: `_read` reads once, `_write`
 writes a buffer, `_settle` shuts its writing side down, and `_drop` closes it. All of them lead to the one pump, or are
 called by it:
 
@@ -28,20 +28,34 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final, assert_never
 
 from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
-from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Switched, TimedOut
-from h1core.handler import Handler, close_pieces, first_part
-from h1core.output import Buffer
+from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, Switched, TimedOut
+from h1core.handler import Handler, first_part
 from h1core.server import Phase, ServerCore
+from h1core.server.backlog import overload_response
 from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition
 from h1core.writer import error_response
 
 from .accepting import Acceptor
+from .connection import Connection
+from .pool import (
+    PENDING,
+    InlinePieces,
+    Job,
+    PieceEnd,
+    Pool,
+    Workers,
+    close_quietly,
+    failure_response,
+    in_words,
+    release,
+)
 from .transport import READ, WRITE, Listener, Selector, Transport
 from .wake import WakeChannel
 
@@ -51,31 +65,14 @@ access_logger = logging.getLogger("h1core.access")
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
-class _Connection:
-    """A transport, its `Conn`, and what the driver is in the middle of."""
-
-    __slots__ = ("conn", "disposition", "interest", "parts", "peer", "pieces", "request", "transport")
-
-    def __init__(self, transport: Transport, conn: Conn, peer: object) -> None:
-        self.transport = transport
-        self.conn = conn
-        self.peer = peer
-        self.interest = 0
-        """What the selector waits for; 0 when it does not know the transport."""
-        self.disposition = Disposition.KEEP
-        """What was done about the transport last."""
-        self.request: Request | None = None
-        """The request whose body is being collected."""
-        self.parts: list[Buffer] = []
-        self.pieces: Iterator[bytes] | None = None
-        """The rest of the response that is being streamed."""
-
-
 class Server:
-    """An HTTP/1.1 server for one handler on one thread.
+    """An HTTP/1.1 server for one handler.
 
-    `handler(request) -> Response` runs on the loop; it may raise any Exception, while SystemExit and its like end the
-    server. `listeners` are non-blocking listening sockets, which the server closes when it drains or ends. `clock`,
+    `handler(request) -> Response` runs on the loop, or with `threads` on so many worker threads, for which tests may
+    put `workers` in. It gets whole requests; a body past `Limits.max_memory_body_bytes` lies in a file. It may raise
+    any Exception; SystemExit and its like end the server when they come on the loop.
+
+    `listeners` are non-blocking listening sockets, which the server closes when it drains or ends. `clock`,
     `wall_clock` and `selector` are injected by tests. With `access_log`, each answered request is a line on the logger
     `h1core.access`.
     """
@@ -91,15 +88,21 @@ class Server:
         wall_clock: Callable[[], float] = time.time,
         selector: Selector | None = None,
         access_log: bool = False,
+        threads: int = 0,
+        workers: Workers | None = None,
     ) -> None:
         self._handler = handler
         self._clock = clock
-        self._core = ServerCore(limits, timeouts, clock=clock, wall_clock=wall_clock)
+        self._core = ServerCore(limits, timeouts, clock=clock, wall_clock=wall_clock, workers=threads)
         self._selector: Selector = selector or selectors.DefaultSelector()
         self._access_log = access_log
-        self._connections: dict[Conn, _Connection] = {}
-        self._ready: dict[_Connection, None] = {}  # a set in the order of arrival; one turn for each in a tick
+        self._connections: dict[Conn, Connection] = {}
+        self._ready: dict[Connection, None] = {}  # a set in the order of arrival; one turn for each in a tick
         self._wake: WakeChannel | None = None
+        self._workers = workers
+        if threads and workers is None:
+            self._workers = Pool(threads, self._open_wake().wake)
+        self._dropped_completions = 0
         self._drain_asked = False
         self._stop_asked = False
         self._acceptor = Acceptor(listeners, self._selector, self._core)
@@ -108,13 +111,19 @@ class Server:
 
     def run(self) -> None:
         """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises."""
-        self._wake = WakeChannel()
-        self._selector.register(self._wake, READ, self._wake)
+        self._open_wake()
         try:
             while not self._stop_asked and self._core.phase is not Phase.STOPPED:
                 self.tick()
         finally:
             self.close()
+
+    def _open_wake(self) -> WakeChannel:
+        """Let other threads wake the selector."""
+        if self._wake is None:
+            self._wake = WakeChannel()
+            self._selector.register(self._wake, READ, self._wake)
+        return self._wake
 
     def tick(self, max_wait: float | None = None) -> None:
         """Do one round: wait until something is ready or due, `max_wait` seconds at most, and serve it."""
@@ -126,13 +135,15 @@ class Server:
         wait_s = self._wait_s(max_wait)
         waiting, self._ready = self._ready, {}
         for key, mask in self._selector.select(wait_s):
-            if type(key.data) is _Connection:
+            if type(key.data) is Connection:
                 self._serve_ready(key.data, mask)
             elif type(key.data) is WakeChannel:
                 key.data.clear()
             else:
                 for transport, peer in self._acceptor.accept(key.data):
                     self._open(transport, peer)
+        if self._workers is not None:
+            self._take_posted(self._workers)
         for connection in waiting:
             if connection.conn in self._connections and connection not in self._ready:
                 self._pump(connection, [])
@@ -160,11 +171,19 @@ class Server:
             connection.conn.abort(CloseReason.DRAINING)
             self._drop(connection)
         self._acceptor.close()
+        if self._workers is not None:
+            self._take_posted(self._workers)
+            self._workers.close()
         if self._wake is not None:
             self._selector.unregister(self._wake)
             self._wake.close()
             self._wake = None
         self._selector.close()
+
+    @property
+    def dropped_completions(self) -> int:
+        """How often a worker was through with a request whose connection had gone."""
+        return self._dropped_completions
 
     @property
     def core(self) -> ServerCore:
@@ -182,21 +201,27 @@ class Server:
         return wait if max_wait is None else min(wait, max_wait)
 
     def _start_drain(self) -> None:
+        """Take in what was sent before the drain began, so that none of it is lost, and then begin to end."""
         self._drain_asked = False
+        if self._core.phase is not Phase.RUNNING:
+            return
+        for transport, peer in self._acceptor.accept_all():
+            self._open(transport, peer)
         self._acceptor.close_listeners()
+        came = {conn: self._read(connection) for conn, connection in self._connections.items()}
         for conn in self._core.begin_drain():
-            self._pump(self._connections[conn], [])
+            self._pump(self._connections[conn], came[conn])
 
     # Connections
 
     def _open(self, transport: Transport, peer: object) -> None:
         """Take in an accepted connection."""
         conn = self._core.connection_opened()
-        connection = _Connection(transport, conn, peer)
+        connection = Connection(transport, conn, peer)
         self._connections[conn] = connection
         self._pump(connection, [])
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         """Close the transport, and forget the connection. A second call does nothing."""
         if self._connections.pop(connection.conn, None) is None:
             return
@@ -208,29 +233,36 @@ class Server:
                 connection.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         with contextlib.suppress(OSError):
             connection.transport.close()
-        self._end_stream(connection)
+        connection.end_job()
+        connection.give_up_request()
+        connection.end_stream()
         self._core.connection_gone(connection.conn)
 
     # The pump
 
-    def _serve_ready(self, connection: _Connection, mask: int) -> None:
+    def _serve_ready(self, connection: Connection, mask: int) -> None:
         """Serve what the selector saw, unless the connection was dropped in this same tick."""
         if not connection.interest:
             return
-        events: list[Event] = []
-        if mask & READ:
-            conn = connection.conn
-            try:
-                data = connection.transport.recv(conn.receive_bytes)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError:
-                events = conn.connection_lost()
-            else:
-                events = conn.receive_data(data)
-        self._pump(connection, events)
+        if mask & READ and connection.job is not None:
+            # Frozen. It stays registered until something comes, which from ordinary clients nothing does.
+            self._register(connection, connection.interest & ~READ)
+        self._pump(connection, self._read(connection) if mask & READ else [])
 
-    def _pump(self, connection: _Connection, events: list[Event]) -> None:
+    def _read(self, connection: Connection) -> list[Event]:
+        """Read once, if the connection wants to, and say what came of it."""
+        conn = connection.conn
+        if connection.job is not None or not conn.wants_read:
+            return []
+        try:
+            data = connection.transport.recv(conn.receive_bytes)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:
+            return conn.connection_lost()
+        return conn.receive_data(data)
+
+    def _pump(self, connection: Connection, events: list[Event]) -> None:
         """Give a connection its turn. Whatever goes wrong in it ends this connection, and no other (S10)."""
         try:
             self._take_turn(connection, events)
@@ -240,16 +272,17 @@ class Server:
             connection.conn.abort(CloseReason.APPLICATION_FAILED)
             self._drop(connection)
 
-    def _take_turn(self, connection: _Connection, events: list[Event]) -> None:
+    def _take_turn(self, connection: Connection, events: list[Event]) -> None:
         """Move a connection as far as it goes within its turn: events, handler, responses, writes."""
         conn = connection.conn
         taken = writes = 0
+        has_more = False
         while True:
             for event in events:
                 self._take(connection, event)
             taken += len(events)
             if connection.pieces is not None:
-                self._stream(connection)
+                has_more = self._stream(connection)
             events = conn.next_events() if taken < EVENTS_PER_TURN else []
             if events:
                 continue
@@ -259,58 +292,138 @@ class Server:
             if not self._write(connection) or writes == WRITES_PER_TURN:
                 break
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
-        if turn_is_over or (connection.pieces is not None and not conn.output_bytes):
+        if turn_is_over or (has_more and not conn.output_bytes):
             self._ready[connection] = None
 
-    def _take(self, connection: _Connection, event: Event) -> None:
+    def _take(self, connection: Connection, event: Event) -> None:
         """Act on one event: collect the body of a request, and answer the request once it is whole."""
         match event:
             case Request():
                 if event.end_stream:
                     self._answer(connection, event)
                 else:
-                    connection.request = event
+                    connection.begin_body(event, self._core.limits.max_memory_body_bytes)
                     connection.conn.resume_body()
             case Data():
-                connection.parts.append(event.data)
+                try:
+                    connection.collect(event.data)
+                except OSError as error:
+                    self._fail_to_collect(connection, error)
             case EndOfMessage():
-                request = connection.request
-                assert request is not None
-                request.body = b"".join(connection.parts)
-                request.trailers = event.trailers
-                connection.request = None
-                connection.parts = []
-                self._answer(connection, request)
+                try:
+                    request = connection.end_body(event.trailers)
+                except OSError as error:
+                    self._fail_to_collect(connection, error)
+                    return
+                if request is not None:
+                    self._answer(connection, request)
             case Refused() | TimedOut() | Closed():
-                connection.request = None
-                connection.parts = []
-                self._end_stream(connection)
+                connection.give_up_request()
+                connection.end_stream()
                 logger.debug("%s: %s", connection.peer, event)
             case Switched():
                 raise AssertionError("no protocol was offered to be taken")
             case _:
                 assert_never(event)
 
-    def _answer(self, connection: _Connection, request: Request) -> None:
-        """Run the handler, and begin its response; what it raises is a 500."""
-        conn = connection.conn
-        began = self._clock() if self._access_log else 0.0
+    def _fail_to_collect(self, connection: Connection, error: OSError) -> None:
+        """There is no room for a body: answer for that, and let it be the last answer."""
+        request = connection.give_up_request()
+        assert request is not None
+        logger.error("the body of %s cannot be kept: %s", in_words(request), error)
+        connection.conn.close_after_response(CloseReason.APPLICATION_FAILED)
+        first, _ = first_part(request, error_response(500, "The server cannot keep the request body."))
+        connection.conn.send(first)
+
+    def _answer(self, connection: Connection, request: Request) -> None:
+        """Run the handler, or let a worker do it; what it raises is a 500."""
+        connection.began_at = self._clock() if self._access_log or self._workers is not None else 0.0
+        if self._workers is not None:
+            self._dispatch(connection, request, self._workers)
+            return
         pieces = None
         try:
             first, pieces = first_part(request, self._handler(request))
-            conn.send(first)
-        except Exception:
-            logger.exception("the handler failed on %s", _in_words(request))
+            lead = [] if pieces is None else list(islice(pieces, 1))  # as in Job: one that fails at once is a 500
+            connection.conn.send(first)
+        except Exception:  # noqa: BLE001 - logged in failure_response
             close_quietly(pieces)
-            first, pieces = first_part(request, error_response(500, "The application failed."))
-            conn.send(first)
-        connection.pieces = pieces
-        if self._access_log:
-            took_ms = 1000 * (self._clock() - began)
-            access_logger.info("%s %s %d %.1fms", _address(connection.peer), _in_words(request), first.status, took_ms)
+            pieces = None
+            first = failure_response(request)
+            connection.conn.send(first)
+        if pieces is None:
+            release(request)
+        else:
+            connection.pieces = InlinePieces(pieces, request, lead)
+        self._log(connection, request, first)
 
-    def _stream(self, connection: _Connection) -> None:
-        """Take pieces of body from the handler while the peer keeps up; what it raises cuts the connection."""
+    def _dispatch(self, connection: Connection, request: Request, workers: Workers) -> None:
+        """Give a request to the workers, or turn it away."""
+        core = self._core
+        if not core.request_ready(connection.conn):
+            self._turn_away(connection, request)
+            release(request)
+            return
+        began_at = connection.began_at
+        most = core.limits.max_output_bytes
+        connection.job = Job(connection, request, self._handler, lambda: core.is_stale(began_at), most, workers.post)
+        workers.submit(connection.job)
+
+    def _turn_away(self, connection: Connection, request: Request) -> None:
+        """Answer 503."""
+        first, _ = first_part(request, overload_response())
+        connection.conn.send(first)
+        self._log(connection, request, first)
+
+    def _take_posted(self, workers: Workers) -> None:
+        """See what workers have to say."""
+        for job in workers.take_posted():
+            self._take_job(job)
+
+    def _take_job(self, job: Job) -> None:
+        """See how far a worker is: begin the response, or go on with it, unless the connection has gone."""
+        connection = job.owner
+        assert isinstance(connection, Connection)
+        is_gone = connection.conn not in self._connections
+        if job.is_over and not job.is_counted:
+            job.is_counted = True
+            self._core.request_done()
+            self._dropped_completions += is_gone
+        if connection.job is job:
+            connection.job = None
+            self._begin_response(connection, job)
+        if job.pieces is not None and job.pieces is not connection.pieces:
+            job.pieces.close()
+        if not is_gone:
+            self._pump(connection, [])
+
+    def _begin_response(self, connection: Connection, job: Job) -> None:
+        """Send what a worker has to send first."""
+        conn = connection.conn
+        if job.first is None:
+            self._core.request_stale(conn)
+            self._turn_away(connection, job.request)
+            return
+        first = job.first
+        try:
+            conn.send(first)
+            connection.pieces = job.pieces
+        except Exception:  # noqa: BLE001 - its headers may be a program; logged in failure_response
+            first = failure_response(job.request)
+            conn.send(first)
+        self._log(connection, job.request, first)
+
+    def _log(self, connection: Connection, request: Request, first: Response) -> None:
+        """Write the access log's line for an answer that has begun."""
+        if self._access_log:
+            took_ms = 1000 * (self._clock() - connection.began_at)
+            access_logger.info("%s %s %d %.1fms", _address(connection.peer), in_words(request), first.status, took_ms)
+
+    def _stream(self, connection: Connection) -> bool:
+        """Take pieces of body from the application while the peer keeps up; what it raises cuts the connection.
+
+        Returns whether there may be more at once.
+        """
         conn = connection.conn
         pieces = connection.pieces
         assert pieces is not None
@@ -318,24 +431,23 @@ class Server:
         try:
             for _ in range(PIECES_PER_TURN):
                 if conn.output_bytes > most:
-                    return
-                piece = next(pieces, _END)
-                if piece is _END:
+                    return True
+                piece = pieces.next_piece()
+                if piece is PENDING:
+                    return False
+                if isinstance(piece, PieceEnd):
                     conn.send(EndOfMessage())
-                    self._end_stream(connection)
-                    return
+                    connection.end_stream()
+                    return False
                 conn.send(Data(piece))
         except Exception:
             logger.exception("the handler's body failed; the connection to %s is cut", _address(connection.peer))
             conn.abort(CloseReason.APPLICATION_FAILED)
-            self._end_stream(connection)
+            connection.end_stream()
+            return False
+        return True
 
-    def _end_stream(self, connection: _Connection) -> None:
-        """Let the handler's iterator clean up, however its response ended."""
-        pieces, connection.pieces = connection.pieces, None
-        close_quietly(pieces)
-
-    def _write(self, connection: _Connection) -> bool:
+    def _write(self, connection: Connection) -> bool:
         """Write the next buffer, and say whether the socket would take more."""
         conn = connection.conn
         data = conn.data_to_send()
@@ -350,7 +462,7 @@ class Server:
         conn.data_sent(sent)
         return sent == len(data)
 
-    def _settle(self, connection: _Connection) -> None:
+    def _settle(self, connection: Connection) -> None:
         """Do what the connection's disposition says, or arrange for its next turn."""
         conn = connection.conn
         disposition = conn.disposition
@@ -364,37 +476,27 @@ class Server:
         self._set_interest(connection)
         self._core.connection_pumped(conn)
 
-    def _set_interest(self, connection: _Connection) -> None:
+    def _set_interest(self, connection: Connection) -> None:
         """Let the selector wait for what the connection waits for."""
         conn = connection.conn
-        interest = READ if conn.wants_read else 0
+        if connection.job is None:
+            interest = READ if conn.wants_read else 0
+        else:
+            interest = connection.interest & READ
         if conn.output_bytes:
             interest |= WRITE
         if interest != connection.interest:
-            if not connection.interest:
-                self._selector.register(connection.transport, interest, connection)
-            elif interest:
-                self._selector.modify(connection.transport, interest, connection)
-            else:
-                self._selector.unregister(connection.transport)
-            connection.interest = interest
+            self._register(connection, interest)
 
-
-_END: Final = b"end of pieces"
-"""Not a piece: compared by identity."""
-
-
-def close_quietly(pieces: Iterator[bytes] | None) -> None:
-    """Close a handler's iterator; what that raises is logged."""
-    try:
-        close_pieces(pieces)
-    except Exception:
-        logger.exception("closing the handler's body failed")
-
-
-def _in_words(request: Request) -> str:
-    """The request line for a log. The grammar of heads leaves no control byte in it (CVE-2020-7694)."""
-    return f"{request.method.decode()} {request.target.decode()} HTTP/{request.version.decode()}"
+    def _register(self, connection: Connection, interest: int) -> None:
+        """Change what the selector waits for."""
+        if not connection.interest:
+            self._selector.register(connection.transport, interest, connection)
+        elif interest:
+            self._selector.modify(connection.transport, interest, connection)
+        else:
+            self._selector.unregister(connection.transport)
+        connection.interest = interest
 
 
 def _address(peer: object) -> str:

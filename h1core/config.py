@@ -67,6 +67,9 @@ class Limits:
     max_output_bytes: int = 64 * KIB
     """Response bytes waiting to be written above which a streamed body is not asked for more."""
 
+    max_memory_body_bytes: int = 512 * KIB
+    """Of a request body, before it goes to a temporary file. Ordinary forms and JSON stay below, uploads do not."""
+
     max_requests_per_connection: int = 1000
     """Requests on one connection; bounds what one peer can hold on to behind a balancer. Then: Connection: close."""
 
@@ -125,6 +128,10 @@ class Timeouts:
 
     write_timeout: float = 30.0
     """Bytes are owed to the peer and it took none. Each byte taken starts it anew. Then: reset."""
+
+    queue_timeout: float = 10.0
+    """A request waits for a worker; by then most clients have given up on an ordinary page. Then: 503 with Retry-After,
+    and it is not run."""
 
     linger_timeout: float = 2.0
     """After the last response, waiting for the peer to close its side. Then: close."""

@@ -136,6 +136,11 @@ class Conn(Receiving):
         self._queue(head, now)
         return [Switched(self._protocol, self._buffer.take_all())]
 
+    def close_after_response(self, reason: CloseReason) -> None:
+        """Let the response that is due or under way be the last. Never raises; without one it does nothing."""
+        if self._state not in (HEAD, ENDING, State.SWITCHED, CLOSED):
+            self._close_reason = self._close_reason or reason
+
     def begin_drain(self) -> None:
         """Shut down in order: an idle connection ends now, any other after one more response. Never raises.
 
@@ -150,8 +155,8 @@ class Conn(Receiving):
             self._end(CloseReason.DRAINING, now)
         elif state is HEAD:
             self._requests_left = 1
-        elif state is not ENDING:
-            self._close_reason = self._close_reason or CloseReason.DRAINING
+        else:
+            self.close_after_response(CloseReason.DRAINING)
 
     # Responses
 

@@ -15,6 +15,10 @@ class LocalError(Exception):
     """
 
 
+class Disconnected(Exception):
+    """The client is gone: what is left of its response cannot be delivered. Raised to applications that send."""
+
+
 class RefuseReason(Enum):
     """Why a peer's input is refused: (status to answer, sentence for the peer and the log, source).
 

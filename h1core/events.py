@@ -10,7 +10,8 @@ values all the same.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from io import BytesIO
+from typing import BinaryIO, TypeAlias
 
 from h1core.errors import RefuseReason
 from h1core.state import CloseReason
@@ -47,6 +48,10 @@ class Request:
 
     trailers: Headers = ()
     """Empty from a `Conn`, like `body`."""
+
+    def open_body(self) -> BinaryIO:
+        """The body as a file, at its begin. What the server put on a disk is read from there, and not into memory."""
+        return BytesIO(self.body)
 
 
 @dataclass(slots=True)

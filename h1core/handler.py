@@ -5,7 +5,7 @@ handlers; drivers run them and know nothing else.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from h1core.errors import LocalError
 from h1core.events import Request, Response
@@ -14,6 +14,43 @@ Handler: TypeAlias = Callable[[Request], Response]
 """Runs to its end before anything else happens in its thread. What it raises becomes a 500."""
 
 AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class SpooledRequest(Request):
+    """A request whose body was too large to keep in memory, and lies in a file.
+
+    `body` reads all of it, once; `open_body` gives the file itself. The file is closed when the response is over.
+    """
+
+    __slots__ = ("_body", "_file")
+
+    def __init__(self, head: Request, file: BinaryIO) -> None:
+        self.method = head.method
+        self.target = head.target
+        self.headers = head.headers
+        self.version = head.version
+        self.end_stream = head.end_stream
+        self.upgrade = head.upgrade
+        self.trailers = head.trailers
+        self._file = file
+        self._body: bytes | None = None
+
+    @property
+    def body(self) -> bytes:  # type: ignore[override]  # the base has a slot where this has something to do
+        """The whole body."""
+        if self._body is None:
+            self._file.seek(0)
+            self._body = self._file.read()
+        return self._body
+
+    def open_body(self) -> BinaryIO:
+        """The file, at its begin; the same one each time."""
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
 
 
 def first_part(request: Request, response: Response) -> tuple[Response, Iterator[bytes] | None]:

@@ -179,6 +179,7 @@ class CloseReason(Enum):
     DRAIN_TIMEOUT = "the server's time to shut down ran out"
     PEER_CLOSED = "the client closed the connection"
     CONNECTION_LOST = "the connection broke"
+    OVERLOADED = "the server had more requests than it could handle"
     APPLICATION_FAILED = "the application failed in the middle of its response"
 
 

@@ -2,13 +2,14 @@
 
 import array
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
 
 from h1core.errors import LocalError
 from h1core.events import Request, Response
-from h1core.handler import close_pieces, first_part
+from h1core.handler import SpooledRequest, close_pieces, first_part
 
 GET = Request(b"GET", b"/", [(b"host", b"a")])
 HEAD = Request(b"HEAD", b"/", [(b"host", b"a")])
@@ -164,3 +165,62 @@ def test_what_close_raises_comes_out() -> None:
 
     with pytest.raises(ValueError, match=r"^no$"):
         close_pieces(Broken())
+
+
+# A body in a file.
+
+
+class CountedFile(BytesIO):
+    """It remembers how often all of it was read."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+def spooled(body: bytes) -> tuple[SpooledRequest, CountedFile]:
+    head = Request(b"PUT", b"/a?b", [(b"host", b"a")], version=b"1.0", end_stream=False, trailers=[(b"x-sum", b"1")])
+    file = CountedFile(body)
+    return SpooledRequest(head, file), file
+
+
+def test_a_request_with_its_body_in_a_file_is_a_request_like_any_other() -> None:
+    request, _ = spooled(b"body")
+    assert isinstance(request, Request)
+    assert (request.method, request.target, request.headers) == (b"PUT", b"/a?b", [(b"host", b"a")])
+    assert (request.version, request.end_stream, request.upgrade) == (b"1.0", False, None)
+    assert (request.body, request.trailers) == (b"body", [(b"x-sum", b"1")])
+
+
+def test_the_body_is_read_from_its_file_once_and_when_it_is_asked_for() -> None:
+    request, file = spooled(b"body")
+    assert file.reads == 0
+    assert [request.body, request.body] == [b"body", b"body"]
+    assert file.reads == 1
+
+
+def test_the_file_of_a_body_is_at_its_begin_however_far_it_was_read() -> None:
+    request, file = spooled(b"body")
+    assert request.open_body().read(2) == b"bo"
+    assert request.body == b"body"
+    assert request.open_body() is file
+    assert request.open_body().read() == b"body"
+
+
+def test_a_body_that_was_read_outlives_its_file() -> None:
+    request, file = spooled(b"body")
+    assert request.body == b"body"
+    request.close()
+    request.close()
+    assert file.closed
+    assert request.body == b"body"
+    with pytest.raises(ValueError, match="closed file"):
+        request.open_body()
+
+
+def test_a_body_in_memory_is_a_file_as_well() -> None:
+    request = Request(b"PUT", b"/", (), b"body")
+    assert request.open_body().read() == b"body"
+    assert request.open_body().read() == b"body"

@@ -11,8 +11,11 @@ from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
 from h1core.date import DateField
 from h1core.server.admission import Admission
+from h1core.server.backlog import Backlog
 from h1core.server.deadlines import DeadlineIndex
 from h1core.server.drain import Drain, Phase
+from h1core.server.turns import DEADLINES_PER_TICK
+from h1core.state import CloseReason
 
 MAX_SPARE_BUFFERS: Final = 64
 
@@ -20,10 +23,12 @@ MAX_SPARE_BUFFERS: Final = 64
 class ServerCore:
     """The connections of one server, and the policy over them. Never raises.
 
-    - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `begin_drain`.
-    - Questions: `may_accept`, `next_deadline`, `due_connections`, `phase`, `connections`.
+    - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
+      `request_done`, `begin_drain`.
+    - Questions: `may_accept`, `is_stale`, `next_deadline`, `due_connections`, `phase`, `connections`.
 
-    `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are handed to each connection.
+    `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are handed to each connection. `workers` is how many
+    requests can be worked on at a time, if a pool does it.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class ServerCore:
         clock: Callable[[], float],
         wall_clock: Callable[[], float] | None = None,
         upgrades: Container[bytes] = (),
+        workers: int = 0,
     ) -> None:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
@@ -42,6 +48,7 @@ class ServerCore:
         self._upgrades = upgrades
         self._admission = Admission(self.limits.max_connections)
         self._deadlines = DeadlineIndex[Conn]()
+        self.backlog = Backlog(workers, self.limits.max_queued_requests, self.timeouts.queue_timeout)
         self._drain = Drain(self.timeouts.drain_timeout)
         self._connections: dict[Conn, None] = {}  # a set in the order of arrival
         self._spare_buffers: list[ReceiveBuffer] = []
@@ -80,6 +87,24 @@ class ServerCore:
         """Take note that accepting failed for want of descriptors or memory: it rests for a moment."""
         self._admission.out_of_resources(self._clock())
 
+    def request_ready(self, conn: Conn) -> bool:
+        """Take note of a whole request; whether a worker will get it. If not, the answer is `overload_response`, and
+        the last of its connection.
+        """
+        if self.backlog.admit():
+            return True
+        conn.close_after_response(CloseReason.OVERLOADED)
+        return False
+
+    def request_stale(self, conn: Conn) -> None:
+        """Take note that an admitted request waited too long: answered like one that was not admitted."""
+        self.backlog.shed += 1
+        conn.close_after_response(CloseReason.OVERLOADED)
+
+    def request_done(self) -> None:
+        """Take note that a worker is free again, whatever came of the request and its connection."""
+        self.backlog.done()
+
     def begin_drain(self) -> list[Conn]:
         """Begin to shut down; the connections to pump, because each was told. Again, it changes nothing."""
         if not self._drain.begin(self._clock()):
@@ -96,6 +121,10 @@ class ServerCore:
         """Whether to accept another connection now."""
         return self._admission.may_accept(self._clock())
 
+    def is_stale(self, queued_at: float) -> bool:
+        """Whether a request that was ready at `queued_at` has waited too long. May be asked by any thread."""
+        return self.backlog.is_stale(queued_at, self._clock())
+
     @property
     def next_deadline(self) -> float | None:
         """The instant at which something is to do though nothing happens, or None; it may have passed."""
@@ -103,15 +132,19 @@ class ServerCore:
         return min(instants, default=None)
 
     def due_connections(self) -> list[Conn]:
-        """The connections whose deadline has come: call `handle_deadline` on each, and pump it."""
+        """The connections whose deadline has come: call `handle_deadline` on each, and pump it.
+
+        Not all of them when there are many: `next_deadline` lies in the past until none is left.
+        """
         now = self._clock()
         due: list[Conn] = []
-        for conn in self._deadlines.due(now):
-            deadline = conn.next_deadline
-            if deadline is not None and deadline <= now:
-                due.append(conn)
-            else:
-                self._deadlines.watch(conn, deadline)
+        while looked_at := self._deadlines.due(now, DEADLINES_PER_TICK - len(due)):
+            for conn in looked_at:
+                deadline = conn.next_deadline
+                if deadline is not None and deadline <= now:
+                    due.append(conn)
+                else:
+                    self._deadlines.watch(conn, deadline)
         return due
 
     @property

@@ -73,11 +73,11 @@ class DeadlineIndex(Generic[Key]):
         while heap and self._look_at.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
 
-    def due(self, now: float) -> list[Key]:
-        """The keys whose instant has come, in its order; each is forgotten until it is watched again."""
+    def due(self, now: float, most: int) -> list[Key]:
+        """At most so many of the keys whose instant has come, in its order; each is forgotten until watched again."""
         keys: list[Key] = []
         heap = self._heap
-        while heap and heap[0][0] <= now:
+        while heap and heap[0][0] <= now and len(keys) < most:
             at, _, key = heappop(heap)
             if self._look_at.get(key) == at:
                 del self._look_at[key]

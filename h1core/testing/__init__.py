@@ -2,5 +2,6 @@
 
 from h1core.testing.clock import FakeClock
 from h1core.testing.network import Deadlock, MemoryClient, MemoryListener, MemoryNetwork, MemorySelector
+from h1core.testing.workers import FakeWorkers
 
-__all__ = ["Deadlock", "FakeClock", "MemoryClient", "MemoryListener", "MemoryNetwork", "MemorySelector"]
+__all__ = ["Deadlock", "FakeClock", "FakeWorkers", "MemoryClient", "MemoryListener", "MemoryNetwork", "MemorySelector"]

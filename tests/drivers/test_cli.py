@@ -200,7 +200,6 @@ NEEDS_TRIO = "the trio driver is not yet there; an async application needs it"
         (("web:app", "--interface", "asgi"), NEEDS_TRIO),
         (("web:wsgi",), "the wsgi interface is not yet there; web:wsgi needs it"),
         (("web:app", "--interface", "wsgi"), "the wsgi interface is not yet there; web:app needs it"),
-        (("web:app", "--threads", "1"), "worker threads are not yet there; say --threads 0"),
     ],
 )
 def test_what_is_not_yet_there_says_so(
@@ -210,10 +209,10 @@ def test_what_is_not_yet_there_says_so(
 
 
 def test_wsgi_takes_four_threads_unless_told_otherwise() -> None:
-    with pytest.raises(LocalError, match="not yet"):
-        cli._threads(None, "wsgi")
+    assert cli._threads(None, "wsgi") == 4
     assert cli._threads(0, "wsgi") == 0
     assert cli._threads(None, "handler") == 0
+    assert cli._threads(3, "handler") == 3
 
 
 # The application.

@@ -405,7 +405,7 @@ def test_without_connections_a_tick_waits_for_a_client(world: World) -> None:
 def test_an_idle_server_does_nothing(world: World) -> None:
     for _ in range(100):
         world.connect(GET)
-    world.tick(5)
+    world.tick(100 // ACCEPTS_PER_TICK + 2)
     ticks = world.ticks
     world.wait(70.0)
     assert world.ticks - ticks <= 4

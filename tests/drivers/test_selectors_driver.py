@@ -12,7 +12,7 @@ import pytest
 
 from h1core import Conn, Request, Response
 from h1core.output import Buffer
-from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN
+from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN, PIECES_PER_TURN
 
 from ..wire import Answer, answers, statuses
 from .world import (
@@ -257,7 +257,7 @@ def test_a_flood_of_newcomers_keeps_nobody_waiting(world: World) -> None:
     world.tick()
     flood = [world.connect(GET) for _ in range(900)]
     assert statuses(world.talk(client, GET)) == [200]
-    world.tick(20)
+    world.tick(900 // ACCEPTS_PER_TICK + 2)
     assert all(statuses(newcomer.read()) == [200] for newcomer in flood)
 
 

@@ -45,8 +45,8 @@ def test_a_drain_ends_idle_connections_at_once_and_listens_no_more(world: World)
     with pytest.raises(ConnectionRefusedError):
         world.listener.connect()
     assert world.phase() is Phase.DRAINING
-    idle.end()
-    new.end()
+    for client in (idle, new, waiting):
+        client.end()
     world.tick()
     assert world.phase() is Phase.STOPPED
 
@@ -230,7 +230,8 @@ def test_a_server_told_to_drain_before_it_runs_runs_for_a_moment(world: World) -
     world.server.begin_drain()
     world.server.run()
     assert world.phase() is Phase.STOPPED
-    assert client.sees_reset
+    assert b"\r\nconnection: close\r\n" in client.read()
+    assert not client.sees_reset
     assert world.selector.watched == 0
 
 
@@ -301,3 +302,23 @@ def test_a_server_told_to_end_while_it_ends_is_no_error(world: World) -> None:
         tell()
         channel.close()
     server.close()
+
+
+def test_what_was_sent_before_the_drain_is_answered(world: World) -> None:
+    """A connection between two requests, one that was not accepted yet, and one in the middle of a pipeline."""
+    between = world.connect()
+    world.talk(between, GET)
+    between.send(GET)
+    backlogged = world.connect(GET)
+    pipelining = world.connect()
+    world.tick()
+    pipelining.send(GET)
+    world.server.begin_drain()
+    world.tick()
+    for client in (between, backlogged, pipelining):
+        assert client.read().startswith(b"HTTP/1.1 200 ")
+        assert client.sees_end
+        assert not client.sees_reset
+        client.end()
+    world.tick()
+    assert world.phase() is Phase.STOPPED

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from h1core.drivers.selectors_driver import close_quietly
+from h1core.drivers.pool import close_quietly
 
 from h1core import Limits, Response
 from h1core.testing import MemoryClient
@@ -179,7 +179,8 @@ def test_a_stream_is_closed_when_its_head_may_not_be_sent(
     stream = Stream([10])
     world = make_world(lambda request: Response(200, [(b"x", b"a\r\nb: c")], stream.pieces()))
     assert statuses(world.talk(world.connect(), GET)) == [500]
-    assert stream.pulled == 0
+    assert stream.pulled == 1
+    assert stream.ended == ["closed"]
     closed: list[int] = []
 
     class Body:
@@ -197,3 +198,20 @@ def test_a_stream_is_closed_when_its_head_may_not_be_sent(
 def test_closing_nothing_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
     close_quietly(None)
     assert error_lines(caplog) == []
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_stream_that_raises_before_its_first_piece_is_a_500(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture, threads: int
+) -> None:
+    stream = Stream([], raises=ZeroDivisionError())
+    world = make_world(stream, threads=threads)
+    client = world.connect(GET)
+    world.tick(2)
+    if threads:
+        world.work()
+    world.tick()
+    assert statuses(client.read()) == [500]
+    assert not ended(client)
+    assert stream.ended == ["closed"]
+    assert len(error_lines(caplog)) == 1

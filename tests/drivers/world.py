@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from h1core.drivers.pool import Job
 from h1core.drivers.selectors_driver import Server
 
 from h1core import Limits, Request, Response, State, Timeouts
 from h1core.handler import Handler
 from h1core.server import Phase
-from h1core.testing import FakeClock, MemoryClient, MemoryNetwork
+from h1core.testing import FakeClock, FakeWorkers, MemoryClient, MemoryNetwork
 from h1core.testing.network import _Stream
 
 KIB = 1024
@@ -102,11 +103,13 @@ class World:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         access_log: bool = False,
+        threads: int = 0,
     ) -> None:
         self.clock = FakeClock(1000.0)
         self.network = MemoryNetwork(self.clock)
         self.selector = self.network.selector
         self.listener = self.network.listen()
+        self.workers = FakeWorkers[Job]()
         self.server = Server(
             handler,
             listeners=[self.listener],
@@ -116,6 +119,8 @@ class World:
             wall_clock=lambda: 0.0,
             selector=self.selector,
             access_log=access_log,
+            threads=threads,
+            workers=self.workers if threads else None,
         )
         self.core = self.server.core
         self.ticks = 0
@@ -135,6 +140,7 @@ class World:
     def _check(self) -> None:
         """Whose turn it is to do something has a deadline, unless it is the server's."""
         busy = {connection.conn for connection in self.server._ready}
+        busy.update(conn for conn, connection in self.server._connections.items() if connection.job is not None)
         for conn in self.core.connections:
             servers_turn = conn in busy or conn.state is State.RESPONDING
             assert servers_turn or conn.next_deadline is not None, f"nothing ends a {conn.state!r}"
@@ -144,6 +150,12 @@ class World:
         client.send(wire)
         self.tick(2)
         return client.read()
+
+    def work(self, jobs: int = 1) -> None:
+        """Let the worker do so many jobs, and the server take note of each."""
+        for _ in range(jobs):
+            self.workers.run_next()
+            self.tick()
 
     def wait(self, seconds: float) -> None:
         """Let time pass in the way in which it passes for a server: from deadline to deadline."""
@@ -182,9 +194,13 @@ def worlds() -> Iterator[MakeWorld]:
     made: list[World] = []
 
     def make(
-        handler: Handler = hello, timeouts: Timeouts | None = None, access_log: bool = False, **limits: int
+        handler: Handler = hello,
+        timeouts: Timeouts | None = None,
+        access_log: bool = False,
+        threads: int = 0,
+        **limits: int,
     ) -> World:
-        made.append(World(handler, Limits(**limits), timeouts, access_log))
+        made.append(World(handler, Limits(**limits), timeouts, access_log, threads))
         return made[-1]
 
     yield make

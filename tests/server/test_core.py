@@ -10,6 +10,7 @@ from h1core.events import Request, Response
 from h1core.server import Phase, ServerCore
 from h1core.server.admission import RETRY_S
 from h1core.server.core import MAX_SPARE_BUFFERS
+from h1core.server.turns import DEADLINES_PER_TICK
 from h1core.state import Disposition, State
 from h1core.testing import FakeClock
 from h1core.timers import NEVER
@@ -191,6 +192,25 @@ def test_the_earlier_of_both_deadlines_counts(core: ServerCore, clock: FakeClock
     assert core.next_deadline == 110.0
 
 
+def all_due(core: ServerCore) -> list[Conn]:
+    """What several ticks at one instant would take."""
+    due: list[Conn] = []
+    while portion := core.due_connections():
+        due += portion
+    return due
+
+
+def test_of_many_that_are_due_a_tick_takes_a_portion(core: ServerCore, clock: FakeClock) -> None:
+    conns = [core.connection_opened() for _ in range(3 * DEADLINES_PER_TICK)]
+    for conn in conns[::2]:
+        serve(core, conn)
+    clock.advance(10.0)
+    assert core.due_connections() == conns[1::2][:DEADLINES_PER_TICK], "early looks do not count"
+    assert core.next_deadline is not None
+    assert core.next_deadline <= clock()
+    assert core.due_connections() == conns[1::2][DEADLINES_PER_TICK:]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_every_connection_is_due_exactly_when_its_own_deadline_says(seed: int) -> None:
     choose = random.Random(seed)
@@ -218,7 +238,7 @@ def test_every_connection_is_due_exactly_when_its_own_deadline_says(seed: int) -
                 clock.advance(choose.choice([0.0, 0.5, 5.0, 40.0]))
         conns = core.connections
         expected = [conn for conn in conns if conn.next_deadline is not None and conn.next_deadline <= clock.now]
-        due = core.due_connections()
+        due = all_due(core)
         assert sorted(due, key=conns.index) == expected
         for conn in due:
             conn.handle_deadline()

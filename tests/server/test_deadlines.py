@@ -13,6 +13,8 @@ from h1core.server.deadlines import STALE_ALLOWANCE, DeadlineIndex
 keys = st.integers(0, 5)
 instants = st.integers(0, 20).map(float)
 
+MANY = 1 << 30
+
 
 class AgainstADict(RuleBasedStateMachine):
     """`look_at` is what the index promises: the earliest instant set for a key since it last came up."""
@@ -45,7 +47,7 @@ class AgainstADict(RuleBasedStateMachine):
         self.now += seconds
         due = [key for key, at in self.look_at.items() if at <= self.now]
         due.sort(key=lambda key: (self.look_at[key], self.set_order[key]))
-        assert self.index.due(self.now) == due
+        assert self.index.due(self.now, MANY) == due
         for key in due:
             del self.look_at[key]
 
@@ -83,7 +85,7 @@ def test_among_expired_and_living_keys_none_is_ever_lost(seed: int) -> None:
         if step % 10 == 0:
             now += choose.random()
             expired = set()
-            for candidate in index.due(now):
+            for candidate in index.due(now, MANY):
                 if deadline[candidate] <= now:
                     expired.add(candidate)
                 else:
@@ -133,7 +135,7 @@ def test_a_busy_key_is_looked_at_once_in_a_period(monkeypatch: pytest.MonkeyPatc
     for millisecond in range(100_000):  # a request every millisecond moves a keep-alive of 10 s
         now = millisecond / 1000
         index.watch("busy", now + 10.0)
-        for key in index.due(now):
+        for key in index.due(now, MANY):
             looks += 1
             index.watch(key, now + 10.0)
     assert looks == 9
@@ -158,7 +160,7 @@ def test_a_key_that_comes_and_goes_at_one_instant_leaves_a_bounded_heap(monkeypa
         index.forget("a")
         assert index.entries <= STALE_ALLOWANCE
     assert len(rebuilds) <= 1000 / STALE_ALLOWANCE
-    assert index.due(5.0) == []
+    assert index.due(5.0, MANY) == []
 
 
 def test_forgetting_most_keys_gives_their_entries_back() -> None:
@@ -168,7 +170,7 @@ def test_forgetting_most_keys_gives_their_entries_back() -> None:
     for key in range(990):
         index.forget(key)
     assert index.entries <= 2 * 10 + STALE_ALLOWANCE
-    assert index.due(1e9) == list(range(990, 1000))
+    assert index.due(1e9, MANY) == list(range(990, 1000))
 
 
 def test_keys_are_not_compared() -> None:
@@ -176,15 +178,15 @@ def test_keys_are_not_compared() -> None:
     first, second = object(), object()
     index.watch(second, 5.0)
     index.watch(first, 5.0)
-    assert index.due(5.0) == [second, first]
+    assert index.due(5.0, MANY) == [second, first]
 
 
 def test_due_includes_the_instant_itself_and_nothing_later() -> None:
     index = DeadlineIndex[str]()
     index.watch("a", 5.0)
-    assert index.due(4.999) == []
-    assert index.due(5.0) == ["a"]
-    assert index.due(5.0) == []
+    assert index.due(4.999, MANY) == []
+    assert index.due(5.0, MANY) == ["a"]
+    assert index.due(5.0, MANY) == []
     assert index.next is None
 
 
@@ -202,7 +204,18 @@ def test_the_same_calls_give_the_same_order() -> None:
         for step in range(500):
             index.watch(choose.randrange(100), choose.randrange(20))
             if step % 25 == 0:
-                taken.append(index.due(choose.randrange(20)))
+                taken.append(index.due(choose.randrange(20), MANY))
         return taken
 
     assert run() == run()
+
+
+def test_many_at_once_come_up_in_portions_and_in_order() -> None:
+    index = DeadlineIndex[int]()
+    for key in range(10):
+        index.watch(key, 1.0)
+    assert index.due(1.0, 4) == [0, 1, 2, 3]
+    assert index.next == 1.0
+    assert index.due(1.0, 4) == [4, 5, 6, 7]
+    assert index.due(1.0, 4) == [8, 9]
+    assert index.next is None

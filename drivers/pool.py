@@ -1,0 +1,322 @@
+"""Worker threads, and what passes between them and the loop.
+
+Theory
+------
+A worker gets a `Job`: a whole request, and the handler. It never sees a connection or a socket. Whatever it has to say
+it writes into the job, and posts the job to the loop; the loop takes posted jobs in `take_posted`, and looks what is
+new. A job may be posted more than once, and the loop may look later than it was posted: both are harmless, because the
+job says how far it is.
+
+Two things are shared, each in one direction: the queue of jobs, and the deque of posted ones; both take and give whole
+objects, which needs no lock of ours. The third, the pieces of a streamed body, has a condition, because a worker waits
+there while its client is behind.
+
+One wake-up is pending at most. `post` sets `_is_posted` after it has added the job, and wakes the loop only if it was
+not set; `take_posted` clears it before it takes the jobs. So a job that finds it set was added before the clearing, and
+is taken by it.
+"""
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol
+
+from h1core.errors import Disconnected
+from h1core.events import Request, Response
+from h1core.handler import Handler, SpooledRequest, close_pieces, first_part
+from h1core.writer import error_response
+
+logger = logging.getLogger("h1core.server")
+
+
+class PieceEnd:
+    """Not a piece of body: `PENDING` while there is none, `END` when there will be none."""
+
+
+PENDING: Final = PieceEnd()
+END: Final = PieceEnd()
+
+
+class BodyFailed(Exception):
+    """The application's body raised, in a worker; its cause says what."""
+
+
+class Pieces(Protocol):
+    """The rest of a response that is being streamed, seen by the loop."""
+
+    def next_piece(self) -> bytes | PieceEnd:
+        """The next piece, PENDING or END. Raises what the application raised."""
+        ...
+
+    def close(self) -> None:
+        """No further piece is wanted. Never raises."""
+        ...
+
+
+class InlinePieces:
+    """Pieces that the loop takes from the application itself."""
+
+    __slots__ = ("_all", "_pieces", "_request")
+
+    def __init__(self, pieces: Iterator[bytes], request: Request, lead: Sequence[bytes] = ()) -> None:
+        self._pieces = pieces
+        self._request = request
+        self._all = chain(lead, pieces)
+
+    def next_piece(self) -> bytes | PieceEnd:
+        """The next piece, or END. Raises what the application raised."""
+        return next(self._all, END)
+
+    def close(self) -> None:
+        """Let the application's iterator clean up. Never raises."""
+        close_quietly(self._pieces)
+        release(self._request)
+
+
+class WorkerPieces:
+    """Pieces that a worker takes from the application, and the loop from here."""
+
+    def __init__(self, max_bytes: int, post: Callable[[], None]) -> None:
+        self._max_bytes = max_bytes
+        self._post = post
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._end: PieceEnd = PENDING
+        self._failure: BaseException | None = None
+        self._is_wanted = True
+
+    def feed(self, pieces: Iterator[bytes], lead: Sequence[bytes] = ()) -> None:
+        """Pass the application's pieces on to their end, in the worker. Waits while the client is behind. Never raises.
+
+        `lead` are those that were taken already. When the client is gone the iterator is closed, the worker free.
+        """
+        try:
+            for piece in chain(lead, pieces):
+                self._put(piece)
+        except BaseException as error:  # noqa: BLE001 - kept for the loop, which says what to do about it
+            if isinstance(error, Disconnected) and not self._is_wanted:
+                logger.debug("a client went away in the middle of its response")
+            else:
+                self._failure = error
+        close_quietly(pieces, BaseException)
+        with self._changed:
+            self._end = END
+        self._post()
+
+    def _put(self, piece: bytes) -> None:
+        """Hand a piece over, or wait until there is room. Raises Disconnected."""
+        size = len(piece)
+        with self._changed:
+            while self._waiting_bytes > self._max_bytes and self._is_wanted:
+                self._changed.wait()
+            if not self._is_wanted:
+                raise Disconnected("the client is gone; what is left of the response cannot be delivered")
+            if not size:
+                return  # it says nothing, and without a size any number of them would find room
+            was_empty = not self._waiting
+            self._waiting.append(piece)
+            self._waiting_bytes += size
+        if was_empty:
+            self._post()
+
+    def next_piece(self) -> bytes | PieceEnd:
+        """The next piece, PENDING or END, in the loop. Raises what the application raised."""
+        with self._changed:
+            if self._waiting:
+                piece = self._waiting.popleft()
+                self._waiting_bytes -= len(piece)
+                self._changed.notify()
+                return piece
+            if self._end is END and self._failure is not None:
+                raise BodyFailed from self._failure
+            return self._end
+
+    def close(self) -> None:
+        """Release the worker, in the loop. Never raises."""
+        with self._changed:
+            self._is_wanted = False
+            self._waiting.clear()
+            self._changed.notify()
+
+
+class Job:
+    """One request on its way through a worker. `owner` is the loop's own, and never looked at here."""
+
+    __slots__ = (
+        "_handler",
+        "_is_stale",
+        "_is_wanted",
+        "_max_bytes",
+        "_post",
+        "first",
+        "is_counted",
+        "is_over",
+        "owner",
+        "pieces",
+        "request",
+    )
+
+    def __init__(
+        self,
+        owner: object,
+        request: Request,
+        handler: Handler,
+        is_stale: Callable[[], bool],
+        max_bytes: int,
+        post: "Callable[[Job], None]",
+    ) -> None:
+        self.owner = owner
+        self.request = request
+        self._handler = handler
+        self._is_stale = is_stale
+        self._max_bytes = max_bytes
+        self._post = post
+        self._is_wanted = True
+        self.first: Response | None = None
+        """What to send first; None while the handler runs, and for good when the request was stale."""
+        self.pieces: WorkerPieces | None = None
+        """The rest of the body, when it is streamed."""
+        self.is_over = False
+        """The worker is through."""
+        self.is_counted = False
+        """The loop has taken note that the worker is through: it may see the same job several times."""
+
+    def run(self) -> None:
+        """Do the work, in a worker. Never raises."""
+        if not self._is_stale():
+            self._answer()
+        release(self.request)
+        self.is_over = True
+        self._post(self)
+
+    def abandon(self) -> None:
+        """Nobody waits for the response any more; in the loop. A worker that has more to say than its first word is
+        released, even if the loop is never asked to look again. Never raises.
+        """
+        self._is_wanted = False
+        if self.pieces is not None:
+            self.pieces.close()
+
+    def _answer(self) -> None:
+        pieces = None
+        try:
+            first, pieces = first_part(self.request, self._handler(self.request))
+            # A body that fails at once can still be answered 500: nothing is said before its first piece is there.
+            lead = [] if pieces is None else list(islice(pieces, 1))
+        except BaseException:  # noqa: BLE001 - also SystemExit: a thread that ends would be missed for ever
+            self.first = failure_response(self.request)
+            close_quietly(pieces, BaseException)
+            return
+        if pieces is None:
+            self.first = first
+            return
+        self.pieces = WorkerPieces(self._max_bytes, lambda: self._post(self))
+        if not self._is_wanted:  # looked at after `pieces` was set, as `abandon` does it the other way round
+            self.pieces.close()
+        self.first = first
+        self._post(self)
+        self.pieces.feed(pieces, lead)
+
+
+class Workers(Protocol):
+    """What the loop needs of a pool; tests have one that runs jobs when they say so."""
+
+    def submit(self, job: Job) -> None:
+        """Let a worker run a job, in the order of submission."""
+        ...
+
+    def post(self, job: Job) -> None:
+        """Let the loop look at a job; called by workers."""
+        ...
+
+    def take_posted(self) -> list[Job]:
+        """The jobs to look at, in the order in which they were posted."""
+        ...
+
+    def close(self) -> None:
+        """Let workers end as soon as they are free; nobody waits for them."""
+        ...
+
+
+class Pool:
+    """Threads that run jobs. They are daemons: one that a handler never gives back does not keep the process."""
+
+    def __init__(self, threads: int, wake: Callable[[], None]) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._posted: deque[Job] = deque()
+        self._is_posted = False
+        self._wake = wake
+        self._threads = [
+            threading.Thread(target=self._work, name=f"h1core-worker-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+
+    def submit(self, job: Job) -> None:
+        """Let a worker run a job, in the order of submission."""
+        self._jobs.put(job)
+
+    def post(self, job: Job) -> None:
+        """Let the loop look at a job; called by workers."""
+        self._posted.append(job)
+        if not self._is_posted:
+            self._is_posted = True
+            self._wake()
+
+    def take_posted(self) -> list[Job]:
+        """The jobs to look at, in the order in which they were posted."""
+        self._is_posted = False
+        jobs = []
+        while self._posted:
+            jobs.append(self._posted.popleft())
+        return jobs
+
+    def close(self) -> None:
+        """Let workers end as soon as they are free; nobody waits for them."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()  # nobody waits for these any more
+        for _ in self._threads:
+            self._jobs.put(None)
+
+
+def failure_response(request: Request) -> Response:
+    """The answer when a handler has raised, to be called while its exception is handled: it is logged here."""
+    logger.exception("the handler failed on %s", in_words(request))
+    first, _ = first_part(request, error_response(500, "The application failed."))
+    return first
+
+
+def close_quietly(pieces: object, kind: type[BaseException] = Exception) -> None:
+    """Close a handler's iterator; what that raises is logged, if it is of that kind."""
+    try:
+        close_pieces(pieces)
+    except kind:
+        logger.exception("closing the handler's body failed")
+
+
+def release(request: Request) -> None:
+    """Give back what a request holds besides memory. Never raises."""
+    if isinstance(request, SpooledRequest):
+        with contextlib.suppress(OSError):  # the handler may have written into it, and the disk be full
+            request.close()
+
+
+def in_words(request: Request) -> str:
+    """The request line for a log, whatever a handler has made of it. Never raises.
+
+    The grammar of heads leaves no control byte in it (CVE-2020-7694).
+    """
+    parts = (request.method, request.target, request.version)
+    method, target, version = (part.decode(errors="replace") if type(part) is bytes else repr(part) for part in parts)
+    return f"{method} {target} HTTP/{version}"
