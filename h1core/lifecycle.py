@@ -19,6 +19,8 @@ from h1core.timers import NEVER, Timers
 HEAD: Final = State.HEAD
 ENDING: Final = State.ENDING
 CLOSED: Final = State.CLOSED
+KEEP: Final = Disposition.KEEP
+LINGER: Final = Disposition.LINGER
 
 
 LAST_WORDS: Final = frozenset({CloseReason.REFUSED, CloseReason.BODY_TIMEOUT})
@@ -129,11 +131,10 @@ class Lifecycle:
     @property
     def disposition(self) -> Disposition:
         """What to do with the transport once `data_to_send` is empty."""
-        if self._state is CLOSED:
+        state = self._state
+        if state is CLOSED:
             return self._ended_with
-        if self._state is ENDING and not self._out.size:
-            return Disposition.LINGER
-        return Disposition.KEEP
+        return LINGER if state is ENDING and not self._out.size else KEEP
 
     @property
     def _had_last_word(self) -> bool:
