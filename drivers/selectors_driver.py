@@ -1,10 +1,8 @@
-"""The readiness loop: h1core on non-blocking sockets and `selectors`, handlers inline.
+"""The readiness loop: h1core on non-blocking sockets and `selectors`, handlers inline or on worker threads.
 
-Theory
-------
-One thread, one selector. A connection's socket is touched in four places only: `_read` reads once, `_write`
-writes a buffer, `_settle` shuts its writing side down, and `_drop` closes it. All of them lead to the one pump, or are
-called by it:
+Theory ------ One thread has the selector, the sockets and the `Conn`s. A connection's socket is touched in four places
+only: `_read` reads once, `_write` writes a buffer, `_settle` shuts its writing side down, and `_drop` closes it. All of
+them lead to the one pump, or are called by it:
 
     read -> receive_data -> events -> handler -> send -> next_events -> ... -> write -> disposition -> deadline
 
@@ -14,6 +12,9 @@ the next tick, which then does not wait.
 
 What a connection waits for follows from questions to its `Conn`, after each pump: reading while it `wants_read`,
 writing while it owes bytes. The selector is called only when that changes, which for ordinary requests is never.
+
+With workers, a whole request leaves as a `Job` (pool.py) and its connection is frozen: nothing is read until the job
+has come back through `_take_job`. A job whose connection has gone by then is dropped, and counted.
 
 Nothing here decides anything about time, numbers or protocol: `Conn` and `ServerCore` do.
 
