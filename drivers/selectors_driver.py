@@ -1,8 +1,10 @@
 """The readiness loop: h1core on non-blocking sockets and `selectors`, handlers inline or on worker threads.
 
-Theory ------ One thread has the selector, the sockets and the `Conn`s. A connection's socket is touched in four places
-only: `_read` reads once, `_write` writes a buffer, `_settle` shuts its writing side down, and `_drop` closes it. All of
-them lead to the one pump, or are called by it:
+Theory
+------
+One thread has the selector, the sockets and the `Conn`s. A connection's socket is touched in four places only: `_read`
+reads once, `_write` writes a buffer, `_settle` shuts its writing side down, and `_drop` closes it. All of them lead to
+the one pump, or are called by it:
 
     read -> receive_data -> events -> handler -> send -> next_events -> ... -> write -> disposition -> deadline
 
