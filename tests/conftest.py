@@ -8,7 +8,7 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=160)
+settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.register_profile(
     "long", deadline=None, database=None, print_blob=True, max_examples=int(os.environ.get("EXAMPLES", "2000"))
 )
