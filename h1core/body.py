@@ -61,7 +61,6 @@ class Part(IntEnum):
     DATA = 1
     DATA_END = 2
     TRAILERS = 3
-    END = 4
 
 
 # Aliases for the hot path, like those in lifecycle.py.
@@ -105,7 +104,7 @@ class ChunkedReader:
         at = 0
         size = len(data)
         refusal: RefuseReason | None = None
-        while at < size and self._part < TRAILERS:
+        while at < size and self._part is not TRAILERS:
             if self._part is DATA:
                 piece = data[at : at + self._chunk_left]
                 pieces.append(piece)
@@ -185,7 +184,6 @@ class ChunkedReader:
     def _trailers(self, content: bytes, data: bytes) -> BodyPart:
         """Read `*( field-line CRLF ) CRLF`, or keep what there is of it."""
         if data.startswith(b"\r\n"):
-            self._part = Part.END
             return BodyPart(content, data[2:])
         most = self._limits.max_trailer_bytes
         end = data.find(b"\r\n\r\n", 0, most)
@@ -199,7 +197,6 @@ class ChunkedReader:
         reason_or_none = _judge_trailers(fields, self._limits)
         if fields is None or reason_or_none is not None:
             return BodyPart(content, None, (), reason_or_none)
-        self._part = Part.END
         return BodyPart(content, data[end + 4 :], fields)
 
 

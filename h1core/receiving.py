@@ -179,7 +179,7 @@ class Receiving(Lifecycle):
             behind_close = self._close_reason is not None and self._protocol is None
             return self._discarded_bytes <= self._limits.max_linger_bytes if behind_close else self._buffer.room > 0
         if state is HEAD:
-            return self._out.size <= self._limits.max_output_bytes
+            return self._is_their_turn()
         return state is not ENDING or self._discarded_bytes <= self._limits.max_linger_bytes
 
     @property
@@ -357,7 +357,7 @@ class Receiving(Lifecycle):
         self._input_ended = True
         state = self._state
         if state is HEAD:
-            must_wait = self._buffer.data and self._out.size > self._limits.max_output_bytes
+            must_wait = self._buffer.data and not self._is_their_turn()
             return [] if must_wait else self._parse_buffered(now)
         if state is RECEIVING or state is DUPLEX or state is DRAINING:
             return self._refuse(RefuseReason.TRUNCATED_BODY, now)
@@ -378,16 +378,13 @@ class Receiving(Lifecycle):
 
     def _finish_exchange(self, now: float) -> None:
         """Request and response are both over: wait for the next, or end."""
-        buffer = self._buffer
         if self._close_reason is not None:
             self._end(self._close_reason, now)
-        elif buffer.data:
-            buffer.shrink()  # next_events looks at it
-        else:
-            if buffer.capacity != self._limits.initial_buffer_bytes:
-                buffer.shrink()
-            if not self._out.size:
-                self._output_done(now)
+            return
+        if self._buffer.capacity != self._limits.initial_buffer_bytes:
+            self._buffer.shrink()
+        if not self._out.size:
+            self._output_done(now)
 
     # Ends
 
