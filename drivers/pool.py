@@ -21,14 +21,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from h1core.errors import Disconnected
 from h1core.events import Request, Response
-from h1core.handler import Handler, SpooledRequest, close_pieces, first_part
-from h1core.writer import error_response
+from h1core.handler import Handler
+
+from .answering import answer, close_quietly, release
 
 logger = logging.getLogger("h1core.server")
 
@@ -203,15 +204,7 @@ class Job:
             self.pieces.close()
 
     def _answer(self) -> None:
-        pieces = None
-        try:
-            first, pieces = first_part(self.request, self._handler(self.request))
-            # A body that fails at once can still be answered 500: nothing is said before its first piece is there.
-            lead = [] if pieces is None else list(islice(pieces, 1))
-        except BaseException:  # noqa: BLE001 - also SystemExit: a thread that ends would be missed for ever
-            self.first = failure_response(self.request)
-            close_quietly(pieces, BaseException)
-            return
+        first, pieces, lead = answer(self._handler, self.request, BaseException)
         if pieces is None:
             self.first = first
             return
@@ -288,35 +281,3 @@ class Pool:
                 self._jobs.get_nowait()  # nobody waits for these any more
         for _ in self._threads:
             self._jobs.put(None)
-
-
-def failure_response(request: Request) -> Response:
-    """The answer when a handler has raised, to be called while its exception is handled: it is logged here."""
-    logger.exception("the handler failed on %s", in_words(request))
-    first, _ = first_part(request, error_response(500, "The application failed."))
-    return first
-
-
-def close_quietly(pieces: object, kind: type[BaseException] = Exception) -> None:
-    """Close a handler's iterator; what that raises is logged, if it is of that kind."""
-    try:
-        close_pieces(pieces)
-    except kind:
-        logger.exception("closing the handler's body failed")
-
-
-def release(request: Request) -> None:
-    """Give back what a request holds besides memory. Never raises."""
-    if isinstance(request, SpooledRequest):
-        with contextlib.suppress(OSError):  # the handler may have written into it, and the disk be full
-            request.close()
-
-
-def in_words(request: Request) -> str:
-    """The request line for a log, whatever a handler has made of it. Never raises.
-
-    The grammar of heads leaves no control byte in it (CVE-2020-7694).
-    """
-    parts = (request.method, request.target, request.version)
-    method, target, version = (part.decode(errors="replace") if type(part) is bytes else repr(part) for part in parts)
-    return f"{method} {target} HTTP/{version}"

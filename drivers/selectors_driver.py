@@ -32,38 +32,25 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Final, assert_never
 
 from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, Switched, TimedOut
-from h1core.handler import Handler, first_part
+from h1core.handler import Handler
 from h1core.server import Phase, ServerCore
-from h1core.server.backlog import overload_response
 from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition
 from h1core.writer import error_response
 
-from .accepting import Acceptor
+from .accepting import SelectorAcceptor
+from .answering import address_in_words, answer, in_words, log_access, overload_answer, own_answer, release, send_first
 from .connection import Connection
-from .pool import (
-    PENDING,
-    InlinePieces,
-    Job,
-    PieceEnd,
-    Pool,
-    Workers,
-    close_quietly,
-    failure_response,
-    in_words,
-    release,
-)
+from .pool import PENDING, InlinePieces, Job, PieceEnd, Pieces, Pool, Workers
 from .transport import READ, WRITE, Listener, Selector, Transport
 from .wake import WakeChannel
 
 logger = logging.getLogger("h1core.server")
-access_logger = logging.getLogger("h1core.access")
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
@@ -108,7 +95,7 @@ class Server:
         self._dropped_completions = 0
         self._drain_asked = False
         self._stop_asked = False
-        self._acceptor = Acceptor(listeners, self._selector, self._core)
+        self._acceptor = SelectorAcceptor(listeners, self._core, self._selector)
 
     # Running
 
@@ -237,7 +224,7 @@ class Server:
         with contextlib.suppress(OSError):
             connection.transport.close()
         connection.end_job()
-        connection.give_up_request()
+        connection.body.give_up()
         connection.end_stream()
         self._core.connection_gone(connection.conn)
 
@@ -271,7 +258,7 @@ class Server:
             self._take_turn(connection, events)
             self._settle(connection)
         except Exception:
-            logger.exception("the connection to %s is cut because of a bug", _address(connection.peer))
+            logger.exception("the connection to %s is cut because of a bug", address_in_words(connection.peer))
             connection.conn.abort(CloseReason.APPLICATION_FAILED)
             self._drop(connection)
 
@@ -305,23 +292,23 @@ class Server:
                 if event.end_stream:
                     self._answer(connection, event)
                 else:
-                    connection.begin_body(event, self._core.limits.max_memory_body_bytes)
+                    connection.body.begin(event, self._core.limits.max_memory_body_bytes)
                     connection.conn.resume_body()
             case Data():
                 try:
-                    connection.collect(event.data)
+                    connection.body.add(event.data)
                 except OSError as error:
                     self._fail_to_collect(connection, error)
             case EndOfMessage():
                 try:
-                    request = connection.end_body(event.trailers)
+                    request = connection.body.end(event.trailers)
                 except OSError as error:
                     self._fail_to_collect(connection, error)
                     return
                 if request is not None:
                     self._answer(connection, request)
             case Refused() | TimedOut() | Closed():
-                connection.give_up_request()
+                connection.body.give_up()
                 connection.end_stream()
                 logger.debug("%s: %s", connection.peer, event)
             case Switched():
@@ -331,12 +318,11 @@ class Server:
 
     def _fail_to_collect(self, connection: Connection, error: OSError) -> None:
         """There is no room for a body: answer for that, and let it be the last answer."""
-        request = connection.give_up_request()
+        request = connection.body.give_up()
         assert request is not None
         logger.error("the body of %s cannot be kept: %s", in_words(request), error)
         connection.conn.close_after_response(CloseReason.APPLICATION_FAILED)
-        first, _ = first_part(request, error_response(500, "The server cannot keep the request body."))
-        connection.conn.send(first)
+        connection.conn.send(own_answer(request, error_response(500, "The server cannot keep the request body.")))
 
     def _answer(self, connection: Connection, request: Request) -> None:
         """Run the handler, or let a worker do it; what it raises is a 500."""
@@ -344,21 +330,12 @@ class Server:
         if self._workers is not None:
             self._dispatch(connection, request, self._workers)
             return
-        pieces = None
-        try:
-            first, pieces = first_part(request, self._handler(request))
-            lead = [] if pieces is None else list(islice(pieces, 1))  # as in Job: one that fails at once is a 500
-            connection.conn.send(first)
-        except Exception:  # noqa: BLE001 - logged in failure_response
-            close_quietly(pieces)
-            pieces = None
-            first = failure_response(request)
-            connection.conn.send(first)
+        first, pieces, lead = answer(self._handler, request)
         if pieces is None:
+            self._begin_response(connection, request, first, None)
             release(request)
         else:
-            connection.pieces = InlinePieces(pieces, request, lead)
-        self._log(connection, request, first)
+            self._begin_response(connection, request, first, InlinePieces(pieces, request, lead))
 
     def _dispatch(self, connection: Connection, request: Request, workers: Workers) -> None:
         """Give a request to the workers, or turn it away."""
@@ -374,9 +351,7 @@ class Server:
 
     def _turn_away(self, connection: Connection, request: Request) -> None:
         """Answer 503."""
-        first, _ = first_part(request, overload_response())
-        connection.conn.send(first)
-        self._log(connection, request, first)
+        self._begin_response(connection, request, overload_answer(request), None)
 
     def _take_posted(self, workers: Workers) -> None:
         """See what workers have to say."""
@@ -394,33 +369,25 @@ class Server:
             self._dropped_completions += is_gone
         if connection.job is job:
             connection.job = None
-            self._begin_response(connection, job)
+            if job.first is None:
+                self._core.request_stale(connection.conn)
+                self._turn_away(connection, job.request)
+            else:
+                self._begin_response(connection, job.request, job.first, job.pieces)
         if job.pieces is not None and job.pieces is not connection.pieces:
             job.pieces.close()
         if not is_gone:
             self._pump(connection, [])
 
-    def _begin_response(self, connection: Connection, job: Job) -> None:
-        """Send what a worker has to send first."""
-        conn = connection.conn
-        if job.first is None:
-            self._core.request_stale(conn)
-            self._turn_away(connection, job.request)
-            return
-        first = job.first
-        try:
-            conn.send(first)
-            connection.pieces = job.pieces
-        except Exception:  # noqa: BLE001 - its headers may be a program; logged in failure_response
-            first = failure_response(job.request)
-            conn.send(first)
-        self._log(connection, job.request, first)
-
-    def _log(self, connection: Connection, request: Request, first: Response) -> None:
-        """Write the access log's line for an answer that has begun."""
+    def _begin_response(self, connection: Connection, request: Request, first: Response, pieces: Pieces | None) -> None:
+        """Send what comes first, and let the pieces follow."""
+        sent = send_first(connection.conn, request, first)
+        if sent is first:
+            connection.pieces = pieces
+        elif pieces is not None:
+            pieces.close()
         if self._access_log:
-            took_ms = 1000 * (self._clock() - connection.began_at)
-            access_logger.info("%s %s %d %.1fms", _address(connection.peer), in_words(request), first.status, took_ms)
+            log_access(connection.peer, request, sent, self._clock() - connection.began_at)
 
     def _stream(self, connection: Connection) -> bool:
         """Take pieces of body from the application while the peer keeps up; what it raises cuts the connection.
@@ -444,7 +411,9 @@ class Server:
                     return False
                 conn.send(Data(piece))
         except Exception:
-            logger.exception("the handler's body failed; the connection to %s is cut", _address(connection.peer))
+            logger.exception(
+                "the handler's body failed; the connection to %s is cut", address_in_words(connection.peer)
+            )
             conn.abort(CloseReason.APPLICATION_FAILED)
             connection.end_stream()
             return False
@@ -500,11 +469,3 @@ class Server:
         else:
             self._selector.unregister(connection.transport)
         connection.interest = interest
-
-
-def _address(peer: object) -> str:
-    """A peer's address for a log."""
-    if isinstance(peer, tuple) and len(peer) >= 2:
-        host, port = peer[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return "unix"
