@@ -20,9 +20,10 @@ has come back through `_take_job`. A job whose connection has gone by then is dr
 
 Nothing here decides anything about time, numbers or protocol: `Conn` and `ServerCore` do.
 
-`tick` is one bounded round: wait, serve what is ready, do what is due. Given the same clock, selector and sockets it
-does the same. `run` is `tick` for ever. `begin_drain` and `stop` may come from any thread or a signal handler, at any
-moment: they only leave a note for the next tick, and wake it.
+`tick` is one bounded round: wait, serve what is ready, do what is due. Of what is ready, connections between two
+requests come first: a whole request is likely there, while others are newcomers, or send in bits. Given the same clock,
+selector and sockets it does the same. `run` is `tick` for ever. `begin_drain` and `stop` may come from any thread or a
+signal handler, at any moment: they only leave a note for the next tick, and wake it.
 """
 
 import contextlib
@@ -124,14 +125,20 @@ class Server:
         self._acceptor.listen_or_rest()
         wait_s = self._wait_s(max_wait)
         waiting, self._ready = self._ready, {}
+        behind: list[tuple[Connection, int]] = []
         for key, mask in self._selector.select(wait_s):
             if type(key.data) is Connection:
-                self._serve_ready(key.data, mask)
+                if key.data.conn.is_idle:
+                    self._serve_ready(key.data, mask)
+                else:
+                    behind.append((key.data, mask))
             elif type(key.data) is WakeChannel:
                 key.data.clear()
             else:
                 for transport, peer in self._acceptor.accept(key.data):
                     self._open(transport, peer)
+        for connection, mask in behind:
+            self._serve_ready(connection, mask)
         if self._workers is not None:
             self._take_posted(self._workers)
         for connection in waiting:

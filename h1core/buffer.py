@@ -9,17 +9,19 @@ connection costs none.
 class ReceiveBuffer:
     """Bytes in the order of their arrival, taken from the front. Never raises.
 
-    `capacity` begins small and grows to a cap: doubled when a read has filled it, or in one step when a length was
-    declared. How far a terminator was looked for is remembered, so that a head which arrives a byte at a time costs
-    linear time.
+    `capacity` begins small. A read that fills it doubles it, up to a cap, or takes it to a declared length in one step;
+    one that would have fitted into the first capacity takes it back there, because a system call that is asked for a
+    megabyte costs several times as much as one that is asked for 16 KiB, whatever comes. How far a terminator was
+    looked for is remembered, so that a head which arrives a byte at a time costs linear time.
     """
 
-    __slots__ = ("_initial", "_searched", "capacity", "data", "max_bytes")
+    __slots__ = ("_expected", "_initial", "_searched", "capacity", "data", "max_bytes")
 
     def __init__(self, initial_bytes: int, max_bytes: int) -> None:
         self.data = bytearray()
         """The bytes, to look at: what takes them away is `take`."""
         self._initial = initial_bytes
+        self._expected = 0
         self.capacity = initial_bytes
         self.max_bytes = max_bytes
         self._searched = 0
@@ -40,16 +42,19 @@ class ReceiveBuffer:
         self.grow_after(len(self.data))
 
     def grow_after(self, read_bytes: int) -> None:
-        """Double the capacity, up to the cap, when `read_bytes` filled it."""
+        """Grow when `read_bytes` filled the capacity, and go back to the first when they were few."""
+        if read_bytes < self._initial:
+            self.capacity = self._initial
         while self.capacity <= read_bytes and self.capacity < self.max_bytes:
-            self.capacity = min(2 * self.capacity, self.max_bytes)
+            self.capacity = min(max(2 * self.capacity, self._expected), self.max_bytes)
 
     def expect(self, declared_bytes: int) -> None:
-        """Grow in one step towards a declared length, up to the cap."""
-        self.capacity = min(max(self.capacity, declared_bytes), self.max_bytes)
+        """Say how much is to come, so that growing towards it takes one step. 0 takes it back."""
+        self._expected = declared_bytes
 
     def shrink(self) -> None:
-        """Go back to the first capacity, or as near as what is waiting allows."""
+        """Expect nothing, and go back to the first capacity, or as near as what is waiting allows."""
+        self._expected = 0
         self.capacity = self._initial
         self.grow_after(len(self.data))
 
@@ -82,4 +87,5 @@ class ReceiveBuffer:
         """Empty the buffer and shrink it to its first size, for the next request or the next connection."""
         self.data.clear()
         self._searched = 0
+        self._expected = 0
         self.capacity = self._initial

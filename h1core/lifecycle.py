@@ -119,6 +119,11 @@ class Lifecycle:
         return self._timers.next
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the connection is between two requests: neither side owes the other anything."""
+        return self._timers.keepalive != NEVER
+
+    @property
     def state(self) -> State:
         """Where the connection is; the meaning and order of states are in state.py."""
         return self._state

@@ -284,6 +284,7 @@ class Receiving(Lifecycle):
             self._buffer.expect(framing.length)
         else:
             self._reader = ChunkedReader(self._limits)
+            self._buffer.expect(0)
         self._unread_bytes = 0
         self._allowance_s = self._timeouts.body_timeout
         self._demand = demand

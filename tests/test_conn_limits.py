@@ -262,13 +262,21 @@ def test_reads_double_when_they_come_full_and_begin_small_again() -> None:
     assert conn.receive_bytes == 64
 
 
-@pytest.mark.parametrize(("length", "size"), [(10, 64), (64, 64), (65, 65), (200, 200), (256, 256), (5000, 256)])
-def test_a_declared_length_is_read_in_steps_as_large(length: int, size: int) -> None:
+@pytest.mark.parametrize(("length", "size"), [(100, 128), (129, 129), (200, 200), (256, 256), (5000, 256)])
+def test_a_declared_length_is_read_in_steps_as_large_once_a_read_comes_full(length: int, size: int) -> None:
     conn = a_conn(limits=SMALL_BUFFER)
-    play(conn, declared(length)[:40], request("POST / HTTP/1.1", f"Content-Length: {length}")[40:])
-    assert conn.receive_bytes == size
-    play(conn, bytes(length), OK)
-    assert conn.receive_bytes == 64
+    sizes = []
+    for piece in (declared(length)[:-length], bytes(64), b"x", bytes(64)):
+        sizes.append(conn.receive_bytes)
+        play(conn, piece[:length])
+        length -= len(piece) if len(sizes) > 1 else 0
+    assert sizes == [64, 64, size, 64]
+
+
+def test_what_was_declared_of_one_body_is_not_expected_of_the_next() -> None:
+    conn = a_conn(limits=SMALL_BUFFER)
+    play(conn, declared(200), OK, CHUNKED + b"1000\r\n", bytes(64))
+    assert conn.receive_bytes == 128
 
 
 def test_what_is_thrown_away_is_read_in_larger_steps_too() -> None:

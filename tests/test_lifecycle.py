@@ -66,6 +66,21 @@ def test_a_large_body_is_not_copied(body: bytes | bytearray | memoryview) -> Non
         assert conn.output_bytes == len(LARGE)
 
 
+def idle(conn: Conn) -> bool:
+    return conn.is_idle
+
+
+def test_a_connection_is_idle_from_the_last_byte_of_a_response_to_the_first_of_the_next_request() -> None:
+    conn = a_conn()
+    assert not idle(conn)  # a newcomer owes a head
+    play(conn, GET, OK)
+    assert not idle(conn)
+    flush(conn)
+    assert idle(conn)
+    play(conn, b"G")
+    assert not idle(conn)
+
+
 @pytest.mark.parametrize("too_much", [1, 1000])
 def test_more_cannot_be_sent_than_waits(too_much: int) -> None:
     conn = a_conn()

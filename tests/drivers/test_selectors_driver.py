@@ -504,3 +504,22 @@ def test_the_same_script_gives_the_same_bytes_and_calls(make_world: MakeWorld, s
     for world in (first, second):  # and every client is got rid of in the end
         world.server.begin_drain()
         world.run_out()
+
+
+def test_within_a_tick_a_connection_between_requests_goes_before_newcomers_and_those_that_send_in_bits(
+    make_world: MakeWorld,
+) -> None:
+    order: list[bytes] = []
+
+    def answer(request: Request) -> Response:
+        order.append(request.target)
+        return Response(200)
+
+    world = make_world(answer)
+    slow, served, newcomer = world.connect(get(b"/slow")[:5]), world.connect(get(b"/1")), world.connect()
+    world.tick(2)
+    slow.send(get(b"/slow")[5:])
+    newcomer.send(get(b"/new"))
+    served.send(get(b"/2"))
+    world.tick()
+    assert order == [b"/1", b"/2", b"/slow", b"/new"]
