@@ -5,7 +5,7 @@ from h1core.state import Disposition
 
 from .collecting import Collector
 from .pool import Job, Pieces
-from .transport import Transport
+from .transport import Transport, endpoints_of
 
 
 class Connection:
@@ -16,6 +16,7 @@ class Connection:
         "body",
         "conn",
         "disposition",
+        "endpoints",
         "interest",
         "job",
         "peer",
@@ -27,6 +28,7 @@ class Connection:
         self.transport = transport
         self.conn = conn
         self.peer = peer
+        self.endpoints = endpoints_of(transport, peer)
         self.interest = 0
         """What the selector waits for; 0 when it does not know the transport."""
         self.disposition = Disposition.KEEP

@@ -296,6 +296,7 @@ class Server:
         """Act on one event: collect the body of a request, and answer the request once it is whole."""
         match event:
             case Request():
+                event.endpoints = connection.endpoints
                 if event.end_stream:
                     self._answer(connection, event)
                 else:

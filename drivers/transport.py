@@ -4,9 +4,11 @@ Non-blocking sockets and the `selectors` module fit as they are; `h1core.testing
 another transport.
 """
 
+import socket
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from h1core.events import Endpoints
 from h1core.output import Buffer
 
 READ: Final = 1
@@ -14,6 +16,20 @@ READ: Final = 1
 
 WRITE: Final = 2
 """`selectors.EVENT_WRITE`."""
+
+
+def endpoints_of(transport: object, peer: object) -> Endpoints:
+    """Who talks to whom over a transport whose peer has this address. Never raises."""
+    try:
+        own = transport.getsockname() if isinstance(transport, socket.socket) else None
+    except OSError:
+        own = None
+    return Endpoints(_host_and_port(peer), (own, None) if isinstance(own, str) else _host_and_port(own))
+
+
+def _host_and_port(address: object) -> tuple[str, int] | None:
+    """The part of an internet address that IPv4 and IPv6 have both; None for any other."""
+    return address[:2] if isinstance(address, tuple) and len(address) >= 2 else None
 
 
 class HasFileno(Protocol):

@@ -6,11 +6,12 @@ many connections, `h1core.drivers` binds both to the world.
 
 from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
-from h1core.errors import LocalError, RefuseReason
+from h1core.errors import Disconnected, LocalError, RefuseReason
 from h1core.events import (
     Closed,
     Data,
     EndOfMessage,
+    Endpoints,
     Event,
     Headers,
     InformationalResponse,
@@ -21,6 +22,7 @@ from h1core.events import (
     Switched,
     TimedOut,
 )
+from h1core.exchange import Exchange, StreamingHandler
 from h1core.state import CloseReason, Disposition, State
 from h1core.timers import Timer
 
@@ -29,9 +31,12 @@ __all__ = [
     "Closed",
     "Conn",
     "Data",
+    "Disconnected",
     "Disposition",
     "EndOfMessage",
+    "Endpoints",
     "Event",
+    "Exchange",
     "Headers",
     "InformationalResponse",
     "Limits",
@@ -42,6 +47,7 @@ __all__ = [
     "Response",
     "Sendable",
     "State",
+    "StreamingHandler",
     "Switched",
     "TimedOut",
     "Timeouts",

@@ -11,7 +11,7 @@ values all the same.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Final, TypeAlias
 
 from h1core.errors import RefuseReason
 from h1core.state import CloseReason
@@ -19,6 +19,23 @@ from h1core.timers import Timer
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Field lines in their order: (name, value). Names of a received message are lower-case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Who talks to whom: what a driver knows of a connection besides its bytes."""
+
+    client: tuple[str, int] | None = None
+    """Address and port; None when there is none, as on a unix socket."""
+
+    server: tuple[str, int | None] | None = None
+    """Address and port, or the path of a unix socket and None; None when it is not known."""
+
+    scheme: str = "http"
+    """`http` or `https`."""
+
+
+UNKNOWN_ENDPOINTS: Final = Endpoints()
 
 
 @dataclass(slots=True)
@@ -48,6 +65,9 @@ class Request:
 
     trailers: Headers = ()
     """Empty from a `Conn`, like `body`."""
+
+    endpoints: Endpoints = UNKNOWN_ENDPOINTS
+    """Put here by a driver."""
 
     def open_body(self) -> BinaryIO:
         """The body as a file, at its begin. What the server put on a disk is read from there, and not into memory."""

@@ -32,6 +32,7 @@ class SpooledRequest(Request):
         self.end_stream = head.end_stream
         self.upgrade = head.upgrade
         self.trailers = head.trailers
+        self.endpoints = head.endpoints
         self._file = file
         self._body: bytes | None = None
 

@@ -17,7 +17,7 @@ import pytest
 from h1core.drivers.listeners import TcpAddress, UnixAddress, close_listener, listen
 from h1core.drivers.selectors_driver import Server
 
-from h1core import Request, Response
+from h1core import Endpoints, Request, Response
 from h1core.handler import Handler
 from h1core.server import Phase
 from h1core.testing import FakeClock
@@ -162,6 +162,24 @@ def test_requests_are_answered_on_every_kind_of_address(
     assert not client.sees_reset
     client.sock.close()
     loop.until(lambda: loop.open_connections == 0)
+
+
+@needs_ipv6
+def test_a_request_knows_who_talks_to_whom(loop: Loop, tmp_path: Path) -> None:
+    seen: list[Endpoints] = []
+
+    def handler(request: Request) -> Response:
+        seen.append(request.endpoints)
+        return Response(200)
+
+    path = f"{tmp_path}/h1core.sock"
+    loop.serve(TcpAddress("127.0.0.1", 0), TcpAddress("::1", 0), UnixAddress(path), handler=handler)
+    for number in range(3):
+        client = loop.connect(number)
+        client.send(GET)
+        loop.until_read(client, 1)
+        own, peer = client.sock.getsockname(), client.sock.getpeername()
+        assert seen.pop() == (Endpoints(own[:2], peer[:2]) if number < 2 else Endpoints(None, (path, None)))
 
 
 def test_two_addresses_are_served_at_once(loop: Loop, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""One request and its response while both are on their way: what an application uses that wants to stream both.
+
+Most handlers get a whole request and return a response (handler.py). One that is wrapped in `StreamingHandler` gets an
+`Exchange` instead, as soon as the head of the request is there:
+
+    @StreamingHandler
+    async def echo(exchange):
+        await exchange.send(Response(200, (), None))
+        async for piece in exchange:
+            await exchange.send(Data(piece))
+        await exchange.send(EndOfMessage())
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from h1core.events import Request, Response, Sendable
+
+
+class Exchange(ABC):
+    """Made by an async driver for each request. One task may receive while another sends."""
+
+    __slots__ = ("request",)
+
+    request: Request
+    """Its body is empty: `receive` has it. Its trailers are there when the body is over."""
+
+    @abstractmethod
+    async def receive(self) -> bytes:
+        """The next piece of the request body, or `b""` at its end.
+
+        Nothing is read from the network but what is asked for here; the first call lets a client that waits for
+        100 Continue begin. Raises Disconnected when the rest of the body will not come, and LocalError when another
+        task is receiving.
+        """
+
+    @abstractmethod
+    async def send(self, event: Sendable) -> None:
+        """Send a response or a part of one, as with `Conn.send`, and wait while the peer does not keep up.
+
+        Raises Disconnected when nobody is there to read it, LocalError as `Conn.send` does.
+        """
+
+    @abstractmethod
+    async def disconnected(self) -> None:
+        """Return when the peer is gone or has closed its side, once the body was received. Raises nothing itself."""
+
+    async def read(self) -> bytes:
+        """The rest of the request body, within `Limits.max_body_bytes`. Raises like `receive`."""
+        return b"".join([piece async for piece in self])
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.receive():
+            yield piece
+
+
+class StreamingHandler:
+    """Marks a handler that takes an `Exchange`. It sends the response itself, or returns a whole one and sends none."""
+
+    def __init__(self, handler: Callable[[Exchange], Awaitable[Response | None]]) -> None:
+        self._handler = handler
+
+    async def __call__(self, exchange: Exchange) -> Response | None:
+        """Run the handler."""
+        return await self._handler(exchange)
