@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from h1core.errors import LocalError
-from h1core.events import Request, Response
+from h1core.events import Endpoints, Request, Response
 from h1core.handler import SpooledRequest, close_pieces, first_part
 
 GET = Request(b"GET", b"/", [(b"host", b"a")])
@@ -180,8 +180,12 @@ class CountedFile(BytesIO):
         return super().read(size)
 
 
+ENDPOINTS = Endpoints(("127.0.0.1", 5), None)
+
+
 def spooled(body: bytes) -> tuple[SpooledRequest, CountedFile]:
     head = Request(b"PUT", b"/a?b", [(b"host", b"a")], version=b"1.0", end_stream=False, trailers=[(b"x-sum", b"1")])
+    head.endpoints = ENDPOINTS
     file = CountedFile(body)
     return SpooledRequest(head, file), file
 
@@ -192,6 +196,7 @@ def test_a_request_with_its_body_in_a_file_is_a_request_like_any_other() -> None
     assert (request.method, request.target, request.headers) == (b"PUT", b"/a?b", [(b"host", b"a")])
     assert (request.version, request.end_stream, request.upgrade) == (b"1.0", False, None)
     assert (request.body, request.trailers) == (b"body", [(b"x-sum", b"1")])
+    assert request.endpoints is ENDPOINTS
 
 
 def test_the_body_is_read_from_its_file_once_and_when_it_is_asked_for() -> None:
