@@ -24,7 +24,7 @@ class Connection:
         "transport",
     )
 
-    def __init__(self, transport: Transport, conn: Conn, peer: object) -> None:
+    def __init__(self, transport: Transport, conn: Conn, peer: object, max_memory_body_bytes: int) -> None:
         self.transport = transport
         self.conn = conn
         self.peer = peer
@@ -39,7 +39,7 @@ class Connection:
         """The request that a worker has. While there is one, nothing is read, and no deadline of the peer's runs."""
         self.pieces: Pieces | None = None
         """The rest of the response that is being streamed."""
-        self.body = Collector()
+        self.body = Collector(max_memory_body_bytes)
 
     def end_job(self) -> None:
         """Let a worker know that nobody waits for its response any more."""

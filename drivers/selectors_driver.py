@@ -33,19 +33,18 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, assert_never
+from typing import Final
 
 from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
-from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, Switched, TimedOut
+from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
 from h1core.handler import Handler
 from h1core.server import Phase, ServerCore
 from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition
-from h1core.writer import error_response
 
 from .accepting import SelectorAcceptor
-from .answering import address_in_words, answer, in_words, log_access, overload_answer, own_answer, release, send_first
+from .answering import address_in_words, answer, log_access, overload_answer, release, send_first
 from .connection import Connection
 from .pool import PENDING, InlinePieces, Job, PieceEnd, Pieces, Pool, Workers
 from .transport import READ, WRITE, Listener, Selector, Transport
@@ -53,6 +52,7 @@ from .wake import WakeChannel
 
 logger = logging.getLogger("h1core.server")
 
+LAST_EVENTS: Final = (Refused, TimedOut, Closed)
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
@@ -214,7 +214,7 @@ class Server:
     def _open(self, transport: Transport, peer: object) -> None:
         """Take in an accepted connection."""
         conn = self._core.connection_opened()
-        connection = Connection(transport, conn, peer)
+        connection = Connection(transport, conn, peer, self._core.limits.max_memory_body_bytes)
         self._connections[conn] = connection
         self._pump(connection, [])
 
@@ -293,44 +293,14 @@ class Server:
             self._ready[connection] = None
 
     def _take(self, connection: Connection, event: Event) -> None:
-        """Act on one event: collect the body of a request, and answer the request once it is whole."""
-        match event:
-            case Request():
-                event.endpoints = connection.endpoints
-                if event.end_stream:
-                    self._answer(connection, event)
-                else:
-                    connection.body.begin(event, self._core.limits.max_memory_body_bytes)
-                    connection.conn.resume_body()
-            case Data():
-                try:
-                    connection.body.add(event.data)
-                except OSError as error:
-                    self._fail_to_collect(connection, error)
-            case EndOfMessage():
-                try:
-                    request = connection.body.end(event.trailers)
-                except OSError as error:
-                    self._fail_to_collect(connection, error)
-                    return
-                if request is not None:
-                    self._answer(connection, request)
-            case Refused() | TimedOut() | Closed():
-                connection.body.give_up()
-                connection.end_stream()
-                logger.debug("%s: %s", connection.peer, event)
-            case Switched():
-                raise AssertionError("no protocol was offered to be taken")
-            case _:
-                assert_never(event)
-
-    def _fail_to_collect(self, connection: Connection, error: OSError) -> None:
-        """There is no room for a body: answer for that, and let it be the last answer."""
-        request = connection.body.give_up()
-        assert request is not None
-        logger.error("the body of %s cannot be kept: %s", in_words(request), error)
-        connection.conn.close_after_response(CloseReason.APPLICATION_FAILED)
-        connection.conn.send(own_answer(request, error_response(500, "The server cannot keep the request body.")))
+        """Act on one event: a request is answered once it is whole."""
+        if type(event) is Request:
+            event.endpoints = connection.endpoints
+        elif isinstance(event, LAST_EVENTS):
+            connection.end_stream()
+        request = connection.body.take(event, connection.conn)
+        if request is not None:
+            self._answer(connection, request)
 
     def _answer(self, connection: Connection, request: Request) -> None:
         """Run the handler, or let a worker do it; what it raises is a 500."""

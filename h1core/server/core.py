@@ -70,9 +70,12 @@ class ServerCore:
         self._deadlines.watch(conn, conn.next_deadline)
         return conn
 
-    def connection_pumped(self, conn: Conn) -> None:
-        """Take note that a connection was worked on, so that its deadline may have moved."""
-        self._deadlines.watch(conn, conn.next_deadline)
+    def connection_pumped(self, conn: Conn) -> bool:
+        """Take note that a connection was worked on, so that its deadline may have moved.
+
+        Returns whether `next_deadline` may have come nearer.
+        """
+        return self._deadlines.watch(conn, conn.next_deadline)
 
     def connection_gone(self, conn: Conn) -> None:
         """Take note that a connection's transport is closed. The buffer goes to a later connection."""

@@ -40,16 +40,22 @@ class DeadlineIndex(Generic[Key]):
         """How many entries the heap has, stale ones included; for tests of its bound."""
         return len(self._heap)
 
-    def watch(self, key: Key, deadline: float | None) -> None:
-        """Make sure that `key` comes up no later than at `deadline`. O(1) unless it moved earlier."""
+    def watch(self, key: Key, deadline: float | None) -> bool:
+        """Make sure that `key` comes up no later than at `deadline`. O(1) unless it moved earlier.
+
+        Returns whether `next` may have come nearer by that, for whoever sleeps until then.
+        """
         if deadline is None:
-            return
+            return False
         look_at = self._look_at.get(key)
-        if look_at is None or deadline < look_at:
-            self._look_at[key] = deadline
-            self._serial += 1  # equal instants come up in the order they were set, and keys are never compared
-            heappush(self._heap, (deadline, self._serial, key))
-            self._drop_stale()
+        if look_at is not None and look_at <= deadline:
+            return False
+        self._look_at[key] = deadline
+        self._serial += 1  # equal instants come up in the order they were set, and keys are never compared
+        heappush(self._heap, (deadline, self._serial, key))
+        is_first = self._heap[0][1] == self._serial
+        self._drop_stale()
+        return is_first
 
     def forget(self, key: Key) -> None:
         """Never bring `key` up again."""
