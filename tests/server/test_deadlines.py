@@ -26,10 +26,19 @@ class AgainstADict(RuleBasedStateMachine):
         self.set_order: dict[int, int] = {}
         self.sets = 0
         self.now = 0.0
+        self.is_asleep = False
+        self.sleeps_until: float | None = None
+
+    @rule()
+    def sleep(self) -> None:
+        """Until the next instant; who watches a key in between says when that is too late."""
+        self.is_asleep = True
+        self.sleeps_until = self.index.next
 
     @rule(key=keys, deadline=st.one_of(st.none(), instants))
     def watch(self, key: int, deadline: float | None) -> None:
-        self.index.watch(key, deadline)
+        if self.index.watch(key, deadline):
+            self.is_asleep = False
         if deadline is not None and (key not in self.look_at or deadline < self.look_at[key]):
             self.look_at[key] = deadline
             self.sets += 1
@@ -57,6 +66,13 @@ class AgainstADict(RuleBasedStateMachine):
     @invariant()
     def the_next_one_is_the_earliest(self) -> None:
         assert self.index.next == min(self.look_at.values(), default=None)
+
+    @invariant()
+    def nobody_oversleeps(self) -> None:
+        earliest = min(self.look_at.values(), default=None)
+        if self.is_asleep and earliest is not None:
+            assert self.sleeps_until is not None
+            assert self.sleeps_until <= earliest
 
     @invariant()
     def as_many_are_watched(self) -> None:
