@@ -18,10 +18,12 @@ access_logger = logging.getLogger("h1core.access")
 Answer: TypeAlias = tuple[Response, Iterator[bytes] | None, list[bytes]]
 """What to send first, the iterator of a streamed body, and what was taken from it already."""
 
+Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
 NO_LEAD: Final[list[bytes]] = []
 
 
-def answer(handler: Handler, request: Request, failures: type[BaseException] = Exception) -> Answer:
+def answer(handler: Handler, request: Request, failures: Failures = Exception) -> Answer:
     """Run a handler. What it raises is logged, and a 500.
 
     So is what a streamed body raises before its first piece: nothing is said until that is there. `failures` is what
@@ -64,7 +66,7 @@ def own_answer(request: Request, response: Response) -> Response:
     return first
 
 
-def close_quietly(pieces: object, kind: type[BaseException] = Exception) -> None:
+def close_quietly(pieces: object, kind: Failures = Exception) -> None:
     """Close a handler's iterator; what that raises is logged, if it is of that kind."""
     try:
         close_pieces(pieces)

@@ -109,8 +109,25 @@ def _selectors_server(plan: Plan) -> Running:
     )
 
 
-DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server}
-"""What makes the server of each --driver. One that is offered but not here is not yet there."""
+def _trio_server(plan: Plan) -> Running:
+    try:
+        from .trio_driver import Server
+    except ModuleNotFoundError as error:
+        if error.name != "trio":
+            raise
+        raise LocalError("the trio driver needs trio: pip install 'h1core[trio]'") from None
+    return Server(
+        plan.handler,
+        listeners=plan.listeners,
+        limits=plan.limits,
+        timeouts=plan.timeouts,
+        access_log=plan.access_log,
+        threads=plan.threads,
+    )
+
+
+DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
+"""What makes the server of each --driver."""
 
 ADAPTERS: Final[dict[str, Callable[[App], App]]] = {"handler": lambda app: app}
 """What makes a handler of an application of each --interface. Likewise."""
@@ -236,11 +253,7 @@ def _driver(asked: str | None, interface: str, app: App) -> Callable[[Plan], Run
     needs_trio = interface == "asgi" or (interface == "handler" and is_async(app))
     if needs_trio and asked == "selectors":
         raise LocalError("an async application needs --driver trio")
-    driver = asked or ("trio" if needs_trio else "selectors")
-    if driver not in DRIVERS:
-        why = "" if asked else "; an async application needs it"
-        raise LocalError(f"the {driver} driver is not yet there{why}")
-    return DRIVERS[driver]
+    return DRIVERS[asked or ("trio" if needs_trio else "selectors")]
 
 
 def _threads(asked: int | None, interface: str) -> int:

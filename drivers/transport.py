@@ -4,7 +4,6 @@ Non-blocking sockets and the `selectors` module fit as they are; `h1core.testing
 another transport.
 """
 
-import socket
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -21,7 +20,7 @@ WRITE: Final = 2
 def endpoints_of(transport: object, peer: object) -> Endpoints:
     """Who talks to whom over a transport whose peer has this address. Never raises."""
     try:
-        own = transport.getsockname() if isinstance(transport, socket.socket) else None
+        own = transport.getsockname() if hasattr(transport, "getsockname") else None
     except OSError:
         own = None
     return Endpoints(_host_and_port(peer), (own, None) if isinstance(own, str) else _host_and_port(own))

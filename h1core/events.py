@@ -8,7 +8,7 @@ The classes are slotted, and not frozen: three frozen instances would cost a req
 values all the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO, Final, TypeAlias
@@ -127,12 +127,13 @@ class Response:
     """A final response: complete with its body, or with `body=None` the head of a streamed one.
 
     `Conn.send` takes bytes-like bodies and None; a handler may also return an iterable of bytes, which its driver
-    streams. Framing, Date and Connection are added where they are due; names are sent as given.
+    streams, and an async handler an async one. Framing, Date and Connection are added where they are due; names are
+    sent as given.
     """
 
     status: int
     headers: Headers = ()
-    body: bytes | bytearray | memoryview | Iterable[bytes] | None = b""
+    body: bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes] | None = b""
 
 
 @dataclass(slots=True)

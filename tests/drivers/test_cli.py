@@ -184,20 +184,11 @@ def test_a_choice_is_one_of_those_offered(option: str, capsys: pytest.CaptureFix
     assert failure(capsys, "web:app", option, "none").startswith(f"argument {option}: invalid choice: 'none'")
 
 
-NEEDS_TRIO = "the trio driver is not yet there; an async application needs it"
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("web:app", "--driver", "trio"), "the trio driver is not yet there"),
-        (("web:async_app",), NEEDS_TRIO),
-        (
-            ("web:async_app", "--interface", "handler"),
-            NEEDS_TRIO,
-        ),
-        (("web:asgi",), NEEDS_TRIO),
-        (("web:app", "--interface", "asgi"), NEEDS_TRIO),
+        (("web:asgi",), "the asgi interface is not yet there; web:asgi needs it"),
+        (("web:app", "--interface", "asgi"), "the asgi interface is not yet there; web:app needs it"),
         (("web:wsgi",), "the wsgi interface is not yet there; web:wsgi needs it"),
         (("web:app", "--interface", "wsgi"), "the wsgi interface is not yet there; web:app needs it"),
     ],
@@ -206,6 +197,16 @@ def test_what_is_not_yet_there_says_so(
     arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert failure(capsys, *arguments) == says
+
+
+@pytest.mark.parametrize("arguments", [("web:async_app",), ("web:app", "--driver", "trio")])
+def test_without_trio_its_driver_says_what_to_install(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio", None)
+    for name in [name for name in sys.modules if name.startswith("h1core.drivers.trio_")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert failure(capsys, *arguments) == "the trio driver needs trio: pip install 'h1core[trio]'"
 
 
 def test_wsgi_takes_four_threads_unless_told_otherwise() -> None:

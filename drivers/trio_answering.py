@@ -1,0 +1,185 @@
+"""From a request to its response on trio: which way a handler is run, and how its reply is sent."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import trio
+
+from h1core.conn import Conn
+from h1core.errors import Disconnected
+from h1core.events import Data, EndOfMessage, Request, Response
+from h1core.exchange import StreamingHandler
+from h1core.handler import AsyncHandler, Handler
+from h1core.server import ServerCore
+from h1core.server.turns import PIECES_PER_TURN
+from h1core.state import CloseReason, State
+
+from .answering import address_in_words, failure_response, in_words, log_access, overload_answer, release, send_first
+from .loading import is_async
+from .pool import PieceEnd
+from .trio_connection import Connection
+from .trio_exchange import TrioExchange
+from .trio_replies import FAILURES, AsyncPieces, Reply, ThreadReply, reply_async, reply_inline
+
+logger = logging.getLogger("h1core.server")
+
+UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
+
+
+def is_unanswered(conn: Conn) -> bool:
+    """Whether the request in hand still waits for its response: the peer may have gone meanwhile."""
+    return conn.state in UNANSWERED
+
+
+class Application:
+    """A handler and how it is run: async ones in the connection's task, sync ones in threads, or inline with none."""
+
+    def __init__(
+        self,
+        handler: Handler | AsyncHandler | StreamingHandler,
+        core: ServerCore,
+        clock: Callable[[], float],
+        *,
+        threads: int,
+        access_log: bool,
+        cancel_on_disconnect: bool,
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._access_log = access_log
+        self._max_output_bytes = core.limits.max_output_bytes
+        self.collects = not isinstance(handler, StreamingHandler)
+        """Whether it gets whole requests."""
+        self._handler: Any = handler  # Any: one of three kinds, and each way below knows which
+        self._limit = trio.CapacityLimiter(threads) if threads else None
+        self._reply: Callable[[Connection, Request], Awaitable[Reply | None]]
+        self._waits = True
+        if is_async(handler):
+            self._reply = self._reply_until_gone if cancel_on_disconnect else self._reply_async
+        elif threads:
+            self._reply = self._reply_in_thread
+        else:
+            self._reply = self._reply_inline
+            self._waits = False
+
+    async def answer(self, connection: Connection, request: Request) -> None:
+        """Get a request answered, or see to it that its connection ends."""
+        if connection.conn.output_bytes and self._waits:
+            await connection.flush()
+            if not is_unanswered(connection.conn):
+                release(request)
+                return
+        began_at = self._clock() if self._access_log else 0.0
+        if not self.collects:
+            await self._exchange(connection, request, began_at)
+            return
+        reply = await self._reply(connection, request)
+        if reply is None:
+            release(request)
+        else:
+            await self._respond(connection, request, began_at, *reply)
+
+    # The ways of running a handler
+
+    async def _reply_async(self, connection: Connection, request: Request) -> Reply | None:
+        return await reply_async(self._handler, request)
+
+    async def _reply_inline(self, connection: Connection, request: Request) -> Reply | None:
+        return reply_inline(self._handler, request)
+
+    async def _reply_until_gone(self, connection: Connection, request: Request) -> Reply | None:
+        """The reply, or None when the peer went away first: then the handler was cancelled."""
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_gone, connection, scope)
+                reply = await reply_async(self._handler, request)
+                nursery.cancel_scope.cancel()
+            return reply
+        connection.conn.abort(CloseReason.PEER_CLOSED)
+        return None
+
+    async def _reply_in_thread(self, connection: Connection, request: Request) -> Reply | None:
+        """The reply from a worker thread, or what is said when none is to be had."""
+        core = self._core
+        if not core.request_ready(connection.conn):
+            return overload_answer(request), None
+        began_at = self._clock()
+        limit = cast(trio.CapacityLimiter, self._limit)
+        reply = ThreadReply(self._handler, request, lambda: core.is_stale(began_at), limit)
+        try:
+            first = await reply.begin()
+        finally:
+            core.request_done()
+        if first is None:
+            core.request_stale(connection.conn)
+            return overload_answer(request), reply
+        return first, reply
+
+    async def _exchange(self, connection: Connection, request: Request, began_at: float) -> None:
+        """Let a handler that streams do it all."""
+        conn = connection.conn
+
+        def log(first: Response) -> None:
+            log_access(connection.peer, request, first, self._clock() - began_at)
+
+        exchange = TrioExchange(connection, request, log if self._access_log else None)
+        try:
+            response = await self._handler(exchange)
+            if response is not None or not exchange.has_begun:
+                await exchange.send(response)  # a LocalError when it is no response
+        except Disconnected as error:
+            logger.debug("the handler of %s ended: %s", in_words(request), error)
+        except FAILURES:
+            failure = failure_response(request)
+            if not exchange.has_begun and is_unanswered(conn):
+                await exchange.send(failure)
+        if exchange.has_begun and not exchange.is_complete and conn.state is not State.CLOSED:
+            logger.error("the response to %s is cut: its handler ended before its end", in_words(request))
+            conn.abort(CloseReason.APPLICATION_FAILED)
+        exchange.is_complete = True
+
+    # Sending
+
+    async def _respond(
+        self, connection: Connection, request: Request, began_at: float, first: Response, pieces: AsyncPieces | None
+    ) -> None:
+        """Send a reply."""
+        try:
+            if not is_unanswered(connection.conn):
+                return
+            sent = send_first(connection.conn, request, first)
+            if self._access_log:
+                log_access(connection.peer, request, sent, self._clock() - began_at)
+            if pieces is not None and sent is first and first.body is None:
+                await self._stream(connection, pieces)
+        finally:
+            if pieces is not None:
+                await pieces.close()
+            release(request)
+
+    async def _stream(self, connection: Connection, pieces: AsyncPieces) -> None:
+        """Take pieces of body from the application while the peer keeps up; what it raises cuts the connection."""
+        conn = connection.conn
+        taken = 0
+        try:
+            while conn.state is State.RESPONDING or conn.state is State.DUPLEX:
+                piece = await pieces.next_piece()
+                if isinstance(piece, PieceEnd):
+                    conn.send(EndOfMessage())
+                    return
+                conn.send(Data(piece))
+                if pieces.waits or conn.output_bytes > self._max_output_bytes:
+                    await connection.flush()
+                taken += 1
+                if taken % PIECES_PER_TURN == 0:
+                    await connection.let_others()
+        except FAILURES:
+            where = address_in_words(connection.peer)
+            logger.exception("the handler's body failed; the connection to %s is cut", where)
+            conn.abort(CloseReason.APPLICATION_FAILED)
+
+
+async def _cancel_when_gone(connection: Connection, scope: trio.CancelScope) -> None:
+    await connection.disconnected()
+    scope.cancel()

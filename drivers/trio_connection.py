@@ -1,0 +1,289 @@
+"""A connection's task on trio: the same pump as the readiness loop's, with waiting in the middle of it.
+
+Theory
+------
+One task reads, answers and writes, in turns. An ordinary request costs it one wake-up: it waits until the socket is
+readable, reads, calls the handler, and writes without waiting. There is no nursery and no cancel scope in that. A
+deadline reaches a task that waits for the peer through the transport's wake-ups; the connection's one scope is for a
+drain that cannot wait for a handler.
+
+Events wait in `inbox` between whoever reads and whoever takes them. The task reads, a handler that asks for its body
+does, and the server reads once before it drains and before it believes a deadline: what came in time counts.
+
+What is owed is written before an application is waited for, because meanwhile nobody would write. Only where writing
+would block although the peer still sends is there a second task for a while (`_wait_to_write`): neither side shall wait
+for the other to read first.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import trio
+
+from h1core.conn import Conn
+from h1core.events import Endpoints, Event, Request
+from h1core.server.turns import EVENTS_PER_TURN, WRITES_PER_TURN
+from h1core.state import CloseReason, Disposition, State
+
+from .answering import address_in_words
+from .collecting import Collector
+from .trio_replies import FAILURES
+from .trio_transport import TrioTransport
+
+logger = logging.getLogger("h1core.server")
+
+KEEP: Final = Disposition.KEEP
+LINGER: Final = Disposition.LINGER
+OVER: Final = frozenset({State.ENDING, State.CLOSED})
+
+
+class Connection:
+    """One connection: what its task does, and what others may do to it."""
+
+    __slots__ = (
+        "_answer",
+        "_collector",
+        "_is_drained",
+        "_is_reading",
+        "_is_writing",
+        "_news",
+        "_scope",
+        "_sees_end",
+        "_turn",
+        "_watch",
+        "conn",
+        "endpoints",
+        "inbox",
+        "peer",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        conn: Conn,
+        transport: TrioTransport,
+        peer: object,
+        endpoints: Endpoints,
+        answer: "Answer",
+        collector: Collector | None,
+        watch: Callable[[Conn], None],
+    ) -> None:
+        self.conn = conn
+        self.transport = transport
+        self.peer = peer
+        self.endpoints = endpoints
+        self.inbox: deque[Event] = deque()
+        """What has come and was not taken yet."""
+        self._answer = answer
+        self._collector = collector
+        self._watch = watch
+        self._scope = trio.CancelScope()
+        self._news: trio.lowlevel.ParkingLot | None = None
+        self._turn = 0
+        """What was done since others last had a chance."""
+        self._is_drained = False
+        """The last read took all there was, so that the next one will have to wait."""
+        self._is_reading = False
+        self._is_writing = False
+        self._sees_end = False
+
+    # The task
+
+    async def run(self) -> None:
+        """Serve the connection to its end. Whatever goes wrong in it ends this connection, and no other (S10)."""
+        conn = self.conn
+        try:
+            with self._scope:
+                await self._converse()
+        except* FAILURES as failures:
+            logger.error("the connection to %s is cut because of a bug", address_in_words(self.peer), exc_info=failures)
+            conn.abort(CloseReason.APPLICATION_FAILED)
+        finally:
+            conn.abort(CloseReason.DRAINING)  # unless it is closed: then it was cancelled
+            if self._collector is not None:
+                self._collector.give_up()
+            await self.transport.close(reset=conn.disposition is Disposition.ABORT)
+
+    async def _converse(self) -> None:
+        """Take events, write and read, in this order, until the connection is over."""
+        conn, inbox = self.conn, self.inbox
+        has_ended_output = False
+        while True:
+            inbox.extend(conn.next_events())
+            if inbox:
+                await self._take(inbox.popleft())
+                continue
+            if conn.output_bytes:
+                await self.flush()
+                continue
+            disposition = conn.disposition
+            if disposition is not KEEP:
+                if disposition is not LINGER:
+                    return
+                if not has_ended_output:
+                    has_ended_output = True
+                    await self.transport.end_output()
+            await self.read()
+
+    async def _take(self, event: Event) -> None:
+        """Act on one event: a request is answered once it is whole, or at once if its handler streams."""
+        self._turn += 1
+        if self._turn >= EVENTS_PER_TURN:
+            await self.let_others()
+        request: Request | None
+        if type(event) is Request:
+            event.endpoints = self.endpoints
+        if self._collector is not None:
+            request = self._collector.take(event, self.conn)
+        else:
+            request = event if type(event) is Request else None
+        if request is not None:
+            await self._answer(self, request)
+
+    async def let_others(self) -> None:
+        """Let other connections have their turn."""
+        self._turn = 0
+        await trio.lowlevel.checkpoint()
+
+    # Reading
+
+    async def read(self) -> None:
+        """Wait for the peer, and put what came of it into the inbox. May return with nothing: look, and call again."""
+        if self._is_reading:
+            await self._wait_for_news()
+            return
+        assert self.conn.wants_read, "there is nothing to wait for"
+        if self._is_drained:
+            self._watch(self.conn)
+            self._turn = 0
+            self._is_reading = True
+            try:
+                await self.transport.wait_readable()
+            finally:
+                self._is_reading = False
+                self._tell_news()
+            self._is_drained = False
+            if self.inbox or not self.conn.wants_read:  # somebody else has read, or a deadline has passed
+                return
+        self._turn += 1
+        if self._turn >= WRITES_PER_TURN:
+            await self.let_others()
+        self.read_now()
+
+    def read_now(self) -> None:
+        """Read once, if there is something and the connection wants it, without waiting."""
+        conn = self.conn
+        if not conn.wants_read:
+            return
+        size = conn.receive_bytes
+        try:
+            data = self.transport.recv(size)
+        except (BlockingIOError, InterruptedError):
+            self._is_drained = True
+            return
+        except OSError:
+            self._sees_end = True
+            self.inbox.extend(conn.connection_lost())
+            return
+        self._is_drained = len(data) < size
+        self._sees_end = not data
+        self.inbox.extend(conn.receive_data(data))
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the peer has closed its side, or the connection is over."""
+        return self._sees_end or self.conn.state in OVER
+
+    async def disconnected(self) -> None:
+        """Wait until `is_gone`. As long as the peer sends more than is wanted, that cannot be seen."""
+        while not self.is_gone:
+            if self.conn.wants_read:
+                await self.read()
+            else:
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        """Wait until somebody else has read, or the connection was woken."""
+        self._watch(self.conn)
+        if self._news is None:
+            self._news = trio.lowlevel.ParkingLot()
+        await self._news.park()
+
+    def _tell_news(self) -> None:
+        if self._news is not None:
+            self._news.unpark_all()
+
+    # Writing
+
+    async def flush(self) -> None:
+        """Write all that is owed. It is written when this returns, or never will be. May be called by several tasks."""
+        while self._is_writing:
+            await self._wait_for_news()
+        self._is_writing = True
+        try:
+            await self._write_all()
+        finally:
+            self._is_writing = False
+            self._tell_news()
+
+    async def _write_all(self) -> None:
+        conn = self.conn
+        while conn.output_bytes:
+            data = conn.data_to_send()
+            try:
+                sent = self.transport.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self._sees_end = True
+                self.inbox.extend(conn.connection_lost())
+                return
+            else:
+                conn.data_sent(sent)
+            self._turn += 1
+            if sent < len(data):
+                await self._wait_to_write()
+            elif self._turn >= WRITES_PER_TURN and conn.output_bytes:
+                await self.let_others()
+
+    async def _wait_to_write(self) -> None:
+        """Wait until the transport takes more, and read meanwhile if the connection wants to."""
+        self._watch(self.conn)
+        self._turn = 0
+        if self._is_reading or not self.conn.wants_read:
+            await self.transport.wait_writable()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_on)
+            await self.transport.wait_writable()
+            nursery.cancel_scope.cancel()
+
+    async def _read_on(self) -> None:
+        while self.conn.wants_read:
+            await self.read()
+
+    # From outside the task
+
+    def expire(self) -> None:
+        """Do what is due by the clock, unless the peer has done in time what it owed."""
+        self.read_now()
+        self.inbox.extend(self.conn.handle_deadline())
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the task see what became of the connection."""
+        conn = self.conn
+        self._watch(conn)
+        self._tell_news()
+        if conn.state is not State.CLOSED:
+            self.transport.wake_reader()
+            return
+        self.transport.wake_all()
+        if conn.close_reason is CloseReason.DRAIN_TIMEOUT:
+            self._scope.cancel()  # also out of a handler
+
+
+Answer: TypeAlias = Callable[[Connection, Request], Awaitable[None]]
+"""Gets a request answered, or sees to it that the connection ends."""

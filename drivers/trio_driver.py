@@ -1,0 +1,293 @@
+"""The trio driver: h1core in a nursery, a task for each connection, deadlines on trio's clock.
+
+Theory
+------
+`Server` is what all connections have in common: one task for each listener, which accepts; one task that sleeps until
+the next deadline of any connection; and one `ServerCore`, which decides, as it does for the readiness loop. What a
+connection's task does is in trio_connection.py, how a handler is run in trio_answering.py.
+
+The clock is trio's own, so that under `trio.testing.MockClock` an hour of keep-alive passes at once.
+
+A drain takes in what was sent before it began, tells every connection, and waits for them to end; each ends by its own
+drain deadline at the latest. Cancelling `serve` ends everything at once.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from math import inf
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from h1core.config import Limits, Timeouts
+from h1core.conn import Conn
+from h1core.events import Endpoints
+from h1core.exchange import StreamingHandler
+from h1core.handler import AsyncHandler, Handler
+from h1core.server import Phase, ServerCore
+
+from .accepting import Acceptor
+from .collecting import Collector
+from .listeners import close_listener, listen, parse_address
+from .transport import endpoints_of
+from .trio_answering import Application
+from .trio_connection import Connection
+from .trio_transport import SocketTransport, StreamTransport, TrioTransport, stream_endpoints, stream_peer
+
+logger = logging.getLogger("h1core.server")
+
+DEFAULT_THREADS: Final = 4
+
+TrioListener: TypeAlias = "socket.socket | trio.abc.Listener[Any]"  # Any: a listener of whatever streams
+
+
+class Server:
+    """An HTTP/1.1 server for one handler, to be run once by `serve`.
+
+    An async handler runs in its connection's task. A sync one gets one of `threads` worker threads, or runs on the
+    loop with none, while everybody else waits. Both get whole requests and return a `Response`, whose body may be an
+    iterable of bytes, or from an async handler an async one. A `StreamingHandler` gets an `Exchange`.
+
+    With `cancel_on_disconnect` an async handler is cancelled when its client goes away before the response has begun;
+    a client that only closes its writing side is taken for gone then. With `access_log`, each answered request is a
+    line on the logger `h1core.access`.
+
+    `listeners` are non-blocking listening sockets, or trio listeners; the server closes them.
+    """
+
+    def __init__(
+        self,
+        handler: Handler | AsyncHandler | StreamingHandler,
+        *,
+        listeners: Sequence[TrioListener],
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        access_log: bool = False,
+        threads: int = DEFAULT_THREADS,
+        cancel_on_disconnect: bool = False,
+    ) -> None:
+        self._handler = handler
+        self._listeners = listeners
+        self._sockets = [listener for listener in listeners if isinstance(listener, socket.socket)]
+        self._limits = limits
+        self._timeouts = timeouts
+        self._wall_clock = wall_clock
+        self._access_log = access_log
+        self._threads = threads
+        self._cancel_on_disconnect = cancel_on_disconnect
+        self._connections: dict[Conn, Connection] = {}
+        self._running: trio.lowlevel.TrioToken | None = None
+        self._drain_asked = False
+        self._stop_asked = False
+
+    # Running
+
+    def run(self) -> None:
+        """Serve in a trio run of its own until a drain is over or `stop` is called."""
+        trio.run(self.serve)
+
+    async def serve(self, *, task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until a drain is over or `stop` is called; reports the bound addresses through `task_status`."""
+        clock = trio.lowlevel.current_clock().current_time
+        self._core = ServerCore(
+            self._limits, self._timeouts, clock=clock, wall_clock=self._wall_clock, workers=self._threads
+        )
+        self._application = Application(
+            self._handler,
+            self._core,
+            clock,
+            threads=self._threads,
+            access_log=self._access_log,
+            cancel_on_disconnect=self._cancel_on_disconnect,
+        )
+        self._acceptor = Acceptor(self._sockets, self._core)
+        self._ended = trio.Event()
+        self._sleep = trio.CancelScope()
+        self._admission = trio.lowlevel.ParkingLot()
+        self._accepting = trio.CancelScope()
+        addresses = [_address(listener) for listener in self._listeners]
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._keep_deadlines)
+                self._nursery.start_soon(self._listen)
+                self._running = trio.lowlevel.current_trio_token()
+                task_status.started(addresses)
+                self._obey()
+                await self._ended.wait()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            self._running = None
+            self._acceptor.close()
+
+    def begin_drain(self) -> None:
+        """Finish what is in flight, accept nothing more, and then end `serve`. From any thread or signal handler."""
+        self._drain_asked = True
+        self._wake_up()
+
+    def stop(self) -> None:
+        """End `serve` now, cutting every connection. From any thread or signal handler."""
+        self._stop_asked = True
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        running = self._running
+        if running is not None:
+            with suppress(trio.RunFinishedError):
+                running.run_sync_soon(self._obey, idempotent=True)
+
+    def _obey(self) -> None:
+        """Do what was asked for."""
+        if self._stop_asked:
+            self._ended.set()
+        elif self._drain_asked and self._core.phase is Phase.RUNNING:
+            self._start_drain()
+
+    def _start_drain(self) -> None:
+        """Take in what was sent before the drain began, so that none of it is lost, and then begin to end."""
+        self._accepting.cancel()
+        for sock, peer in self._acceptor.accept_all():
+            self._open_socket(sock, peer)
+        self._acceptor.close_listeners()
+        for connection in self._connections.values():
+            connection.read_now()
+        for conn in self._core.begin_drain():
+            self._connections[conn].wake()
+        self._see_whether_over()
+
+    def _see_whether_over(self) -> None:
+        if self._core.phase is Phase.STOPPED:
+            self._ended.set()
+
+    # Accepting
+
+    async def _listen(self) -> None:
+        """Accept from all listeners until the drain begins."""
+        with self._accepting:
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    if isinstance(listener, socket.socket):
+                        nursery.start_soon(self._accept, listener)
+                    else:
+                        nursery.start_soon(self._accept_streams, listener)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Accept from a listening socket."""
+        while True:
+            await self._until_admission()
+            await trio.lowlevel.wait_readable(listener)
+            for sock, peer in self._acceptor.accept(listener):
+                self._open_socket(sock, peer)
+
+    async def _accept_streams(self, listener: "trio.abc.Listener[Any]") -> None:
+        """Accept from a trio listener."""
+        try:
+            while True:
+                await self._until_admission()
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    logger.error("accepting connections rests until it works again: %s", error)
+                    self._core.accept_failed()
+                    self._deadline_moved()
+                else:
+                    self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
+        finally:
+            await trio.aclose_forcefully(listener)
+
+    async def _until_admission(self) -> None:
+        """Wait until policy wants newcomers."""
+        while not self._core.may_accept:
+            self._deadline_moved()  # that of accepting again, perhaps
+            await self._admission.park()
+
+    # Connections
+
+    def _open_socket(self, sock: Any, peer: object) -> None:
+        self._open(SocketTransport(sock), peer, endpoints_of(sock, peer))
+
+    def _open(self, transport: TrioTransport, peer: object, endpoints: Endpoints) -> None:
+        """Take in an accepted connection, and give it a task."""
+        application = self._application
+        conn = self._core.connection_opened()
+        collector = Collector(self._core.limits.max_memory_body_bytes) if application.collects else None
+        connection = Connection(conn, transport, peer, endpoints, application.answer, collector, self._watch)
+        self._connections[conn] = connection
+        self._nursery.start_soon(self._serve_connection, connection)
+
+    async def _serve_connection(self, connection: Connection) -> None:
+        """Run a connection's task, and forget the connection when it is over."""
+        try:
+            await connection.run()
+        finally:
+            del self._connections[connection.conn]
+            self._core.connection_gone(connection.conn)
+            self._admission.unpark_all()
+            self._see_whether_over()
+
+    # Deadlines
+
+    def _watch(self, conn: Conn) -> None:
+        """Take note that a connection will wait now."""
+        if self._core.connection_pumped(conn):
+            self._sleep.cancel()
+
+    def _deadline_moved(self) -> None:
+        """Let the deadlines be looked at again."""
+        self._sleep.cancel()
+
+    async def _keep_deadlines(self) -> None:
+        """Sleep until something is due, and do it."""
+        while True:
+            for conn in self._core.due_connections():
+                self._connections[conn].expire()
+            if self._core.may_accept:
+                self._admission.unpark_all()
+            deadline = self._core.next_deadline
+            with trio.CancelScope(deadline=inf if deadline is None else deadline) as self._sleep:
+                await trio.sleep_forever()
+
+
+async def serve(
+    handler: Handler | AsyncHandler | StreamingHandler,
+    binds: Sequence[str] = ("127.0.0.1:8000",),
+    *,
+    listeners: Sequence[TrioListener] = (),
+    drain: trio.Event | None = None,
+    task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
+    **options: Any,
+) -> None:
+    """Serve a handler until cancelled, or drained: `drain` is the event that begins that.
+
+        addresses = await nursery.start(serve, handler, ["127.0.0.1:0"])
+
+    `binds` are addresses as for `h1core --bind`; `listeners` take their place. Other options are those of `Server`.
+    Reports the bound addresses through `task_status`. Raises LocalError when an address cannot be bound.
+    """
+    with ExitStack() as at_exit:
+        if not listeners:
+            bound = []
+            for text in binds:
+                bound.append(listen(parse_address(text)))
+                at_exit.callback(close_listener, bound[-1])
+            listeners = bound
+        server = Server(handler, listeners=listeners, **options)
+        async with trio.open_nursery() as nursery:
+            if drain is not None:
+                nursery.start_soon(_drain_after, drain, server)
+            await server.serve(task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+
+async def _drain_after(event: trio.Event, server: Server) -> None:
+    await event.wait()
+    server.begin_drain()
+
+
+def _address(listener: TrioListener) -> Any:
+    """Where a listener listens, as its socket says it; None when it has none."""
+    sock = getattr(listener, "socket", listener)
+    return sock.getsockname() if hasattr(sock, "getsockname") else None

@@ -1,0 +1,91 @@
+"""`Exchange` on trio: a handler reads the body of its request, and sends its response, piece by piece."""
+
+from collections.abc import Callable
+
+from h1core.errors import Disconnected, LocalError
+from h1core.events import Data, EndOfMessage, Request, Response, Sendable
+from h1core.exchange import Exchange
+from h1core.handler import first_part
+from h1core.output import as_bytes
+from h1core.state import State
+
+from .trio_connection import OVER, Connection
+
+
+class TrioExchange(Exchange):
+    """One request of one connection."""
+
+    __slots__ = ("_body_is_over", "_connection", "_is_receiving", "_log", "has_begun", "is_complete")
+
+    def __init__(self, connection: Connection, request: Request, log: Callable[[Response], None] | None) -> None:
+        self.request = request
+        self._connection = connection
+        self._log = log
+        self._body_is_over = request.end_stream
+        self._is_receiving = False
+        self.has_begun = False
+        """Something of the response was sent."""
+        self.is_complete = False
+        """All of it was, or nobody is there to read it."""
+
+    async def receive(self) -> bytes:
+        """The next piece of the request body, or `b""` at its end."""
+        if self._is_receiving:
+            raise LocalError("another task is receiving the body of this request; let one task do it")
+        self._is_receiving = True
+        try:
+            return await self._next_piece()
+        finally:
+            self._is_receiving = False
+
+    async def _next_piece(self) -> bytes:
+        connection = self._connection
+        conn, inbox = connection.conn, connection.inbox
+        while not self._body_is_over:
+            if inbox:
+                event = inbox.popleft()
+                if type(event) is Data:
+                    conn.pause_body()
+                    return as_bytes(event.data)
+                if type(event) is EndOfMessage:
+                    self._body_is_over = True
+                    self.request.trailers = event.trailers
+                    break
+                raise Disconnected(f"the rest of the request body will not come: {event}")
+            if conn.state is not State.RECEIVING and conn.state is not State.DUPLEX:
+                raise Disconnected("the rest of the request body will not come: the connection is over")
+            conn.resume_body()
+            if conn.output_bytes:
+                await connection.flush()  # 100 Continue
+            if conn.wants_read:
+                await connection.read()
+        return b""
+
+    async def send(self, event: Sendable) -> None:
+        """Send a response or a part of one, and wait while the peer does not keep up."""
+        connection = self._connection
+        conn = connection.conn
+        if self.is_complete:
+            raise LocalError("the response to this request is complete; a handler sends one")
+        if conn.state in OVER:
+            raise Disconnected("the client is gone; the response cannot be delivered")
+        if self.request.method == b"HEAD":
+            if type(event) is Response and event.body is not None:
+                event, _ = first_part(self.request, event)
+            elif type(event) is Data:
+                return
+        conn.send(event)
+        if type(event) is Response:
+            self.has_begun = True
+            self.is_complete = event.body is not None
+            if self._log is not None:
+                self._log(event)
+        elif type(event) is EndOfMessage:
+            self.is_complete = True
+        await connection.flush()
+        if conn.state is State.CLOSED and not self.is_complete:
+            raise Disconnected("the client is gone; the response cannot be delivered")
+
+    async def disconnected(self) -> None:
+        """Return when the peer is gone or has closed its side, once the body was received."""
+        await self._connection.disconnected()
