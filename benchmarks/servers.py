@@ -111,6 +111,13 @@ GROUPS: dict[str, tuple[Candidate, ...]] = {
 }
 
 
+def pinned(command: list[str], which: int) -> list[str]:
+    """The command on one processor only, where that can be had."""
+    if shutil.which("taskset") is None:
+        return command
+    return ["taskset", "-c", str(sorted(os.sched_getaffinity(0))[which]), *command]
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -123,14 +130,12 @@ def running(candidate: Candidate, python: str) -> Iterator[int]:
     """A server process that listens, and its port."""
     port = free_port()
     arguments = [argument.format(port=port) for argument in candidate.arguments]
-    processors = sorted(os.sched_getaffinity(0))
     with subprocess.Popen(
-        [python, *arguments],
+        pinned([python, *arguments], 0),
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": str(HERE)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, processors[:1]),
     ) as process:
         try:
             wait_for(port, process, candidate)
@@ -154,7 +159,6 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]", candidate: Candidate
 
 def wrk(port: int, options: argparse.Namespace) -> tuple[float, str]:
     """Requests a second, and what went wrong."""
-    processors = sorted(os.sched_getaffinity(0))
     command = [
         "wrk",
         "-t",
@@ -165,13 +169,7 @@ def wrk(port: int, options: argparse.Namespace) -> tuple[float, str]:
         f"{options.seconds}s",
         f"http://127.0.0.1:{port}/",
     ]
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, processors[-1:]),
-    )
+    result = subprocess.run(pinned(command, -1), capture_output=True, text=True, check=True)
     rate = re.search(r"Requests/sec:\s*([\d.]+)", result.stdout)
     wrong = re.findall(r"(?:Non-2xx.*|Socket errors.*)", result.stdout)
     return float(rate[1]) if rate else 0.0, "; ".join(wrong)

@@ -82,8 +82,8 @@ class Application:
 
     # The ways of running a handler
 
-    async def _reply_async(self, connection: Connection, request: Request) -> Reply | None:
-        return await reply_async(self._handler, request)
+    def _reply_async(self, connection: Connection, request: Request) -> Awaitable[Reply | None]:
+        return reply_async(self._handler, request)
 
     async def _reply_inline(self, connection: Connection, request: Request) -> Reply | None:
         return reply_inline(self._handler, request)

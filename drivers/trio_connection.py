@@ -116,7 +116,9 @@ class Connection:
                 await self._take(inbox.popleft())
                 continue
             if conn.output_bytes:
-                await self.flush()
+                self.write_now()
+                if conn.output_bytes:
+                    await self.flush()
                 continue
             disposition = conn.disposition
             if disposition is not KEEP:
@@ -221,32 +223,36 @@ class Connection:
         """Write all that is owed. It is written when this returns, or never will be. May be called by several tasks."""
         while self._is_writing:
             await self._wait_for_news()
+        self.write_now()
+        if not self.conn.output_bytes:
+            return
         self._is_writing = True
         try:
-            await self._write_all()
+            while self.conn.output_bytes:
+                await self._wait_to_write()
+                self.write_now()
         finally:
             self._is_writing = False
             self._tell_news()
 
-    async def _write_all(self) -> None:
+    def write_now(self) -> None:
+        """Write as much as the transport takes, within a turn, without waiting."""
         conn = self.conn
-        while conn.output_bytes:
+        for _ in range(WRITES_PER_TURN):
+            if not conn.output_bytes:
+                return
             data = conn.data_to_send()
             try:
                 sent = self.transport.send(data)
             except (BlockingIOError, InterruptedError):
-                sent = 0
+                return
             except OSError:
                 self._sees_end = True
                 self.inbox.extend(conn.connection_lost())
                 return
-            else:
-                conn.data_sent(sent)
-            self._turn += 1
+            conn.data_sent(sent)
             if sent < len(data):
-                await self._wait_to_write()
-            elif self._turn >= WRITES_PER_TURN and conn.output_bytes:
-                await self.let_others()
+                return
 
     async def _wait_to_write(self) -> None:
         """Wait until the transport takes more, and read meanwhile if the connection wants to."""
