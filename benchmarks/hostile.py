@@ -1,6 +1,6 @@
 """A real server under hostile and heavy load: what holds, and what it costs.
 
-python benchmarks/hostile.py [slow|drain|memory|idle]... [--threads N [N]] [options]
+python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|trio] [--threads N [N]] [options]
 
 slow    a third each of slow-head, slow-body and never-reading clients at once, from one process. A good client on one
         connection has its latency taken before, during and after; each bad client must be gone by its deadline. The row
@@ -57,14 +57,23 @@ def app(request: Any) -> Any:
     return Response(200, [(b"content-type", b"text/plain")], body)
 
 
+async def async_app(request: Any) -> Any:
+    """The same for trio."""
+    return app(request)
+
+
 # The server
 
 
 class Server:
     """A server process, ended at the end of the `with`."""
 
+    driver = "selectors"
+
     def __init__(self, threads: int, *options: str) -> None:
-        command = [sys.executable, "-m", "h1core", f"{HERE.stem}:app", "--driver", "selectors", "--bind", "127.0.0.1:0"]
+        name = "async_app" if self.driver == "trio" and not threads else "app"
+        command = [sys.executable, "-m", "h1core", f"{HERE.stem}:{name}", "--driver", self.driver]
+        command += ["--bind", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             [*command, "--threads", str(threads), *options], cwd=HERE.parent, stderr=subprocess.PIPE, text=True
         )
@@ -259,7 +268,7 @@ def slow(options: argparse.Namespace) -> None:
             taken["after"] = latencies(server, time.monotonic() + options.seconds)
         connect_s = report.pop("connect_s")
         table(
-            f"slow: {options.clients} bad clients, all connected in {connect_s:.2f} s; threads {threads}; "
+            f"slow: {options.clients} bad clients, all connected in {connect_s:.2f} s; {Server.driver}, threads {threads}; "
             f"timeouts {timeout} s",
             "bad clients|number|gone|earliest after deadline, s|latest after deadline, s|how",
             [
@@ -525,7 +534,10 @@ PARTS = {"slow": slow, "drain": drain, "memory": memory, "idle": idle}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default all)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[0, 4])
+    parser.add_argument("--driver", choices=("selectors", "trio"), default="selectors")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[0, 4], help="0 is a handler on the loop, which is async on trio"
+    )
     parser.add_argument("--clients", type=int, default=1000, help="slow: bad clients")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="slow: of which kinds")
     parser.add_argument("--timeout", type=float, default=3.0, help="slow: head, body and write timeout of the server")
@@ -538,6 +550,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    Server.driver = options.driver
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if options.bad_clients_of:

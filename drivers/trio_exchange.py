@@ -47,19 +47,23 @@ class TrioExchange(Exchange):
                 if type(event) is Data:
                     conn.pause_body()
                     return as_bytes(event.data)
-                if type(event) is EndOfMessage:
-                    self._body_is_over = True
-                    self.request.trailers = event.trailers
-                    break
-                raise Disconnected(f"the rest of the request body will not come: {event}")
+                if type(event) is not EndOfMessage:
+                    raise self._body_lost()
+                self._body_is_over = True
+                self.request.trailers = event.trailers
+                break
             if conn.state is not State.RECEIVING and conn.state is not State.DUPLEX:
-                raise Disconnected("the rest of the request body will not come: the connection is over")
+                raise self._body_lost()
             conn.resume_body()
             if conn.output_bytes:
                 await connection.flush()  # 100 Continue
             if conn.wants_read:
                 await connection.read()
         return b""
+
+    def _body_lost(self) -> Disconnected:
+        reason = self._connection.conn.close_reason
+        return Disconnected(f"the rest of the request body will not come: {reason.value if reason else 'it is over'}")
 
     async def send(self, event: Sendable) -> None:
         """Send a response or a part of one, and wait while the peer does not keep up."""

@@ -290,8 +290,8 @@ def test_a_server_of_its_own_is_drained_and_stopped_from_other_threads() -> None
             assert client.recv(9999).endswith(b"hello")
             end(server)
             end(server)
-            thread.join(20)
-            assert not thread.is_alive()
+        thread.join(20)
+        assert not thread.is_alive()
         end(server)  # nothing is left to tell
 
 
