@@ -268,8 +268,8 @@ def slow(options: argparse.Namespace) -> None:
             taken["after"] = latencies(server, time.monotonic() + options.seconds)
         connect_s = report.pop("connect_s")
         table(
-            f"slow: {options.clients} bad clients, all connected in {connect_s:.2f} s; {Server.driver}, threads {threads}; "
-            f"timeouts {timeout} s",
+            f"slow: {options.clients} bad clients, all connected in {connect_s:.2f} s; "
+            f"{Server.driver}, threads {threads}; timeouts {timeout} s",
             "bad clients|number|gone|earliest after deadline, s|latest after deadline, s|how",
             [
                 [

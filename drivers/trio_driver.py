@@ -192,7 +192,7 @@ class Server:
                 except OSError as error:
                     logger.error("accepting connections rests until it works again: %s", error)
                     self._core.accept_failed()
-                    self._deadline_moved()
+                    self._see_deadline()
                 else:
                     self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
         finally:
@@ -201,7 +201,7 @@ class Server:
     async def _until_admission(self) -> None:
         """Wait until policy wants newcomers."""
         while not self._core.may_accept:
-            self._deadline_moved()  # that of accepting again, perhaps
+            self._see_deadline()  # that of accepting again, perhaps
             await self._admission.park()
 
     # Connections
@@ -216,6 +216,7 @@ class Server:
         collector = Collector(self._core.limits.max_memory_body_bytes) if application.collects else None
         connection = Connection(conn, transport, peer, endpoints, application.answer, collector, self._watch)
         self._connections[conn] = connection
+        self._see_deadline()
         self._nursery.start_soon(self._serve_connection, connection)
 
     async def _serve_connection(self, connection: Connection) -> None:
@@ -233,11 +234,13 @@ class Server:
     def _watch(self, conn: Conn) -> None:
         """Take note that a connection will wait now."""
         if self._core.connection_pumped(conn):
-            self._sleep.cancel()
+            self._see_deadline()
 
-    def _deadline_moved(self) -> None:
-        """Let the deadlines be looked at again."""
-        self._sleep.cancel()
+    def _see_deadline(self) -> None:
+        """Let nobody sleep beyond the next deadline."""
+        deadline = self._core.next_deadline
+        if deadline is not None and deadline < self._sleep.deadline:
+            self._sleep.cancel()
 
     async def _keep_deadlines(self) -> None:
         """Sleep until something is due, and do it."""

@@ -253,6 +253,27 @@ def test_a_connection_that_always_has_data_lets_others_have_their_turn() -> None
     run(test)
 
 
+def test_a_client_that_never_stops_to_send_a_head_is_late_all_the_same() -> None:
+    """The first connection of all: nobody had to watch a deadline before."""
+
+    async def test() -> None:
+        async with serving(hello, timeouts=Timeouts(head_timeout=0.1)) as served:
+            client = await served.connect()
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def drip() -> None:
+                    await client.send(GET[:-2] + b"X: ")
+                    while True:
+                        await client.send(b"x")
+                        await trio.sleep(0.01)
+
+                await client.until(b"HTTP/1.1 408 ")
+                nursery.cancel_scope.cancel()
+
+    run(test)
+
+
 # Cancelling, and what is left behind.
 
 
