@@ -133,6 +133,11 @@ class Server:
         self._stop_asked = True
         self._wake_up()
 
+    @property
+    def core(self) -> ServerCore:
+        """The policy, for questions; there once it serves."""
+        return self._core
+
     def _wake_up(self) -> None:
         running = self._running
         if running is not None:

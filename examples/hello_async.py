@@ -4,7 +4,7 @@ h1core examples.hello_async:app
 curl -N http://127.0.0.1:8000/clock
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
@@ -13,7 +13,7 @@ from h1core import Request, Response
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
-async def clock() -> AsyncIterator[bytes]:
+async def clock() -> AsyncGenerator[bytes]:
     """A line a second."""
     seconds = 0
     while True:

@@ -19,6 +19,7 @@ from h1core.drivers import __main__, cli
 from h1core.drivers.cli import HELP, Plan, main
 from h1core.drivers.listeners import describe
 from h1core.drivers.selectors_driver import Server
+from h1core.drivers.trio_driver import Server as TrioServer
 
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
@@ -323,6 +324,22 @@ def test_the_readiness_loop_gets_the_plan() -> None:
     assert server.core.timeouts.head_timeout == 3.0
     server.stop()
     server.run()
+    assert listener.fileno() == -1
+
+
+def test_the_trio_driver_gets_the_plan() -> None:
+    async def app(request: object) -> None: ...
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    server = cli._trio_server(
+        Plan(app, [listener], Limits(max_connections=7), Timeouts(head_timeout=3.0), threads=5, access_log=True)
+    )
+    assert isinstance(server, TrioServer)
+    server.stop()
+    server.run()
+    assert server.core.limits.max_connections == 7
+    assert server.core.timeouts.head_timeout == 3.0
     assert listener.fileno() == -1
 
 

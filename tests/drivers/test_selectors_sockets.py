@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -452,64 +451,6 @@ def test_a_server_told_to_drain_before_it_runs_ends_at_once() -> None:
     server.begin_drain()
     server.run()
     assert server.core.phase is Phase.STOPPED
-
-
-# Signals, to the whole command.
-
-
-@pytest.fixture
-def command() -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
-    """`python -m h1core`, and the address that it announces."""
-    arguments = [sys.executable, "-m", "h1core", "examples.hello:app", "--bind", "127.0.0.1:0"]
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            assert line.startswith("h1core: listening on http://127.0.0.1:"), line + process.stderr.read()
-            yield process, ("127.0.0.1", int(line.rpartition(":")[2]))
-            assert process.stderr.read() == ""
-        finally:
-            process.kill()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_drains(
-    command: tuple[subprocess.Popen[str], tuple[str, int]], number: signal.Signals
-) -> None:
-    process, address = command
-    with socket.create_connection(address, timeout=PATIENCE_S) as client:
-        client.sendall(GET)
-        assert statuses(client.recv(1 << 16)) == [200]
-        process.send_signal(number)
-        assert client.recv(1) == b""
-    assert process.wait(PATIENCE_S) == 0
-
-
-def test_a_signal_ends_a_server_that_nobody_has_asked(command: tuple[subprocess.Popen[str], tuple[str, int]]) -> None:
-    process, _ = command
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE_S) == 0
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_second_signal_ends_at_once(
-    command: tuple[subprocess.Popen[str], tuple[str, int]], number: signal.Signals, status: int
-) -> None:
-    process, address = command
-    with (
-        socket.create_connection(address, timeout=PATIENCE_S) as busy,
-        socket.create_connection(address, timeout=PATIENCE_S) as idle,
-    ):
-        busy.sendall(GET[:-1])
-        idle.sendall(GET)
-        assert statuses(idle.recv(1 << 16)) == [200]
-        process.send_signal(signal.SIGTERM)
-        assert idle.recv(1) == b"", "the drain has begun, and waits for the request whose head is coming"
-        process.send_signal(number)
-        assert process.wait(PATIENCE_S) == status
-        with pytest.raises(ConnectionResetError):
-            busy.recv(1)
 
 
 # Out of descriptors.
