@@ -49,9 +49,11 @@ class Acceptor:
             except ConnectionError:
                 continue  # it was reset while it waited; the next one may be fine
             except OSError as error:
-                self._rest_after(error, listener)
+                self.rest_after(error)
+                if error.errno in OUT_OF_RESOURCES:
+                    self._let_one_go(listener)
                 return
-            self._is_reported = False
+            self.worked()
             if isinstance(transport, socket.socket):
                 transport.setblocking(False)
                 with contextlib.suppress(OSError):  # no TCP, or gone already, which reading will show
@@ -68,14 +70,19 @@ class Acceptor:
                     found = True
                     yield newcomer
 
-    def _rest_after(self, error: OSError, listener: Listener) -> None:
+    def rest_after(self, error: OSError) -> None:
         """Let accepting rest for a moment; said once, until it works again."""
         self._core.accept_failed()
         if not self._is_reported:
             logger.error("accepting connections rests until it works again: %s", error)
             self._is_reported = True
-        if error.errno not in OUT_OF_RESOURCES:
-            return
+
+    def worked(self) -> None:
+        """Take note that accepting works."""
+        self._is_reported = False
+
+    def _let_one_go(self, listener: Listener) -> None:
+        """Take a newcomer from the backlog by the descriptor that was held back, and close it."""
         if self._spare_fd is not None:
             os.close(self._spare_fd)
             self._spare_fd = None

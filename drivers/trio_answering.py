@@ -74,7 +74,12 @@ class Application:
         if not self.collects:
             await self._exchange(connection, request, began_at)
             return
-        reply = await self._reply(connection, request)
+        try:
+            reply = await self._reply(connection, request)
+        except trio.Cancelled:
+            if self._limit is None:  # else the thread does it, which may still be at work on the request
+                release(request)
+            raise
         if reply is None:
             release(request)
         else:
@@ -123,6 +128,7 @@ class Application:
         def log(first: Response) -> None:
             log_access(connection.peer, request, first, self._clock() - began_at)
 
+        conn.pause_body()  # nothing is read but what is asked for
         exchange = TrioExchange(connection, request, log if self._access_log else None)
         try:
             response = await self._handler(exchange)

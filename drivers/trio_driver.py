@@ -12,7 +12,6 @@ A drain takes in what was sent before it began, tells every connection, and wait
 drain deadline at the latest. Cancelling `serve` ends everything at once.
 """
 
-import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -36,8 +35,6 @@ from .transport import endpoints_of
 from .trio_answering import Application
 from .trio_connection import Connection
 from .trio_transport import SocketTransport, StreamTransport, TrioTransport, stream_endpoints, stream_peer
-
-logger = logging.getLogger("h1core.server")
 
 DEFAULT_THREADS: Final = 4
 
@@ -195,10 +192,9 @@ class Server:
                 try:
                     stream = await listener.accept()
                 except OSError as error:
-                    logger.error("accepting connections rests until it works again: %s", error)
-                    self._core.accept_failed()
-                    self._see_deadline()
+                    self._acceptor.rest_after(error)
                 else:
+                    self._acceptor.worked()
                     self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
         finally:
             await trio.aclose_forcefully(listener)

@@ -136,16 +136,26 @@ def test_nothing_is_read_but_what_is_asked_for() -> None:
     run(test)
 
 
-def test_a_body_that_pauses_has_no_deadline_while_nobody_asks_for_it() -> None:
+def test_a_body_has_no_deadline_while_nobody_asks_for_it() -> None:
     async def test() -> None:
+        asks = trio.Event()
+
         @StreamingHandler
         async def handler(exchange: Exchange) -> Response:
+            await trio.sleep(0.2)  # the time of the application, twice the peer's
+            asks.set()
             first = await exchange.receive()
-            await trio.sleep(0.3)  # the time of the application, three times the peer's
+            await trio.sleep(0.2)
             return Response(200, (), first + await exchange.read())
 
         async with serving(handler, timeouts=Timeouts(body_timeout=0.1)) as served:
-            assert answers(await served.ask(post(4, b"Connection: close") + b"all!"))[0].body == b"all!"
+            client = await served.connect()
+            await client.send(post(4, b"Connection: close"))
+            await asks.wait()
+            await client.send(b"all")
+            await trio.sleep(0.1)
+            await client.send(b"!")
+            assert answers(await client.rest())[0].body == b"all!"
 
     run(test)
 
