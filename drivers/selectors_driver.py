@@ -178,6 +178,11 @@ class Server:
         self._selector.close()
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the next `tick` would wait, were it not for sockets and workers."""
+        return not self._drain_asked and self._wait_s(None) != 0
+
+    @property
     def dropped_completions(self) -> int:
         """How often a worker was through with a request whose connection had gone."""
         return self._dropped_completions

@@ -49,10 +49,12 @@ MAY_IMPORT = {
     "server.*": PARTS + " conn server.*",
     "adapters.*": "errors events handler exchange",
     "h1core": PARTS + " conn handler exchange server.*",
-    "testing.*": CORE + " adapters.* testing.*",  # an in-memory client over a driver will get a row of its own
+    "testing.*": CORE + " adapters.* testing.*",
     "drivers.*": CORE + " drivers.* -drivers.__main__ -drivers.cli",
     "drivers.cli": CORE + " adapters.* drivers.* -drivers.__main__",
     "drivers.__main__": CORE + " adapters.* drivers.*",
+    "testing.loop": CORE + " drivers.* testing.*",
+    "testing.trio_loop": CORE + " drivers.* testing.*",
     "__main__": "drivers.__main__ drivers.cli",
 }
 
