@@ -131,6 +131,11 @@ class Server:
         self._wake_up()
 
     @property
+    def ended(self) -> trio.Event:
+        """Set when the server has drained or was stopped; there once it serves."""
+        return self._ended
+
+    @property
     def core(self) -> ServerCore:
         """The policy, for questions; there once it serves."""
         return self._core

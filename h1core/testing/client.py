@@ -9,7 +9,7 @@ r"""A client in memory of a server in memory: the real connection, the real driv
     peer.send(b"llo")
     assert peer.answer().status == 200
 
-No socket, no thread of the server's, no sleep. Whatever a client does, the server has seen and dealt with before the
+No socket and no sleep. Whatever a client does, the server has seen and dealt with before the
 call returns; time passes in `wait` only, from one deadline to the next.
 """
 
@@ -122,10 +122,11 @@ class Peer:
 
 
 class Client:
-    """A client of an application: a handler, or what else an `interface` names, as on the command line.
+    """A client of an application: a handler, sync or async.
 
-    Sync applications run on the readiness loop, inline, or with `threads` one after the other as if on so many worker
-    threads. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`.
+    Sync ones run on the readiness loop, inline, or with `threads` one after the other as if on so many worker threads.
+    Async ones run on trio, in a thread of its own that works only while a call here waits for it. `limits` and
+    `timeouts` are the server's. To be closed in the end, or used in a `with`.
     """
 
     def __init__(
@@ -136,9 +137,18 @@ class Client:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        from h1core.testing.loop import LoopBackend  # here and not above: h1core.testing alone loads no driver
+        # Here and not above: h1core.testing alone loads no driver.
+        from h1core.drivers.loading import is_async
 
-        self._backend: Backend = LoopBackend(app, threads, limits, timeouts)
+        self._backend: Backend
+        if is_async(app):
+            from h1core.testing.trio_loop import TrioBackend
+
+            self._backend = TrioBackend(app, limits, timeouts)
+        else:
+            from h1core.testing.loop import LoopBackend
+
+            self._backend = LoopBackend(app, threads, limits, timeouts)
 
     def connect(self, window_bytes: int = DEFAULT_WINDOW_BYTES) -> Peer:
         """A connection of its own. `window_bytes` is what the server may write before the client reads."""
