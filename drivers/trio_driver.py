@@ -216,6 +216,8 @@ class Server:
         collector = Collector(self._core.limits.max_memory_body_bytes) if application.collects else None
         connection = Connection(conn, transport, peer, endpoints, application.answer, collector, self._watch)
         self._connections[conn] = connection
+        if conn.next_deadline is not None and conn.next_deadline < self._sleep.deadline:
+            self._deadline_moved()
         self._nursery.start_soon(self._serve_connection, connection)
 
     async def _serve_connection(self, connection: Connection) -> None:
