@@ -1,0 +1,416 @@
+"""Scenarios of messages: requests of every form, bodies, responses."""
+
+from h1core import CloseReason
+
+from .scenario import (
+    WAITING_KINDS,
+    Row,
+)
+from .scenario_steps import (
+    Called,
+    Dribble,
+    Gets,
+    GetsPart,
+    HalfClose,
+    Release,
+    SeesEnd,
+    Send,
+    StillOpen,
+    Takes,
+    Wait,
+    Widen,
+)
+from .scenario_wire import (
+    CHUNKED_HEAD,
+    CLOSE,
+    CONTINUE,
+    DATE,
+    EXPECTING_HEAD,
+    FAILED,
+    GET,
+    HEAD,
+    LARGE_BODY,
+    LAST_GET,
+    OLD_GET,
+    OLD_KEPT_GET,
+    PIECE,
+    POST_HEAD,
+    Streaming,
+    body,
+    body_of_file,
+    chunked,
+    closes,
+    cuts,
+    failing,
+    get,
+    host,
+    large,
+    lines,
+    lingers,
+    nothing,
+    ok,
+    pieces_of,
+    post,
+    responds,
+    target,
+    trailers,
+)
+
+KEEP_ALIVE = b"connection: keep-alive"
+
+REQUESTS = [
+    Row(
+        "a request is answered, and the connection is kept",
+        (
+            Send(b"GET /here HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Gets(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n/here"),
+            StillOpen(),
+        ),
+        handler=target,
+    ),
+    Row(
+        "one request after the other",
+        (Send(get(b"/1")), Gets(ok(b"/1")), Wait(60), Send(get(b"/2")), Gets(ok(b"/2")), Send(GET), Gets(ok(b"/"))),
+        handler=target,
+    ),
+    Row(
+        "a request that comes byte by byte",
+        (Dribble(post(b"ten bytes!")), Gets(ok(b"ten bytes!"))),
+        handler=body,
+    ),
+    Row(
+        "pipelined requests are answered in their order",
+        (Send(get(b"/1") + post(b"") + get(b"/3")), Gets(ok(b"/1") + ok(b"/") + ok(b"/3"))),
+        handler=target,
+    ),
+    Row(
+        "more pipelined requests than a turn has",
+        (
+            Send(b"".join(get(b"/%d" % number) for number in range(150))),
+            Gets(b"".join(ok(b"/%d" % number) for number in range(150))),
+        ),
+        handler=target,
+    ),
+    Row(
+        "pipelined requests with bodies, the last in two parts",
+        (
+            Send(post(b"one") + post(b"two") + POST_HEAD + b"three"),
+            Gets(ok(b"one") + ok(b"two")),
+            Send(b"seven" + get(b"/")),
+            Gets(ok(b"threeseven") + ok()),
+        ),
+        handler=body,
+    ),
+    Row("empty lines before a request are passed over", (Send(b"\r\n\r\n" + GET), Gets(ok(b"/"))), handler=target),
+    Row(
+        "the target names the host",
+        (Send(b"GET http://other/ HTTP/1.1\r\nHost: a\r\n\r\n"), Gets(ok(b"other"))),
+        handler=host,
+    ),
+    Row("OPTIONS *", (Send(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Gets(ok(b"*"))), handler=target),
+    Row(
+        "an upgrade that nobody offers is passed over",
+        (Send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"), Gets(ok(b"/"))),
+        handler=target,
+    ),
+    Row(
+        "HEAD gets the head that GET gets",
+        (Send(HEAD + GET), Gets(lines(b"HTTP/1.1 200 OK", b"content-length: 1", DATE) + ok(b"/"))),
+        handler=target,
+    ),
+    Row(
+        "HEAD of a stream gets a head without a length",
+        (Send(HEAD + GET), Gets(lines(b"HTTP/1.1 200 OK", DATE) + chunked([b"one"]))),
+        handler=pieces_of(b"one"),
+    ),
+    Row(
+        "HTTP/1.0 gets one answer",
+        (Send(OLD_GET), Gets(ok(b"/", CLOSE))),
+        lingers(CloseReason.PEER_ASKED),
+        target,
+    ),
+    Row(
+        "HTTP/1.0 with keep-alive gets more",
+        (Send(OLD_KEPT_GET), Gets(ok(b"/", KEEP_ALIVE)), Send(OLD_KEPT_GET), Gets(ok(b"/", KEEP_ALIVE)), StillOpen()),
+        handler=target,
+    ),
+    Row(
+        "a stream to HTTP/1.0 ends with the connection",
+        (Send(OLD_KEPT_GET), Gets(lines(b"HTTP/1.1 200 OK", DATE, CLOSE) + b"onetwo")),
+        lingers(CloseReason.CLOSE_DELIMITED),
+        pieces_of(b"one", b"two"),
+    ),
+    Row(
+        "the client asks for the end",
+        (Send(LAST_GET), Gets(ok(b"/", CLOSE)), SeesEnd()),
+        lingers(CloseReason.PEER_ASKED),
+        target,
+    ),
+    Row(
+        "the application asks for the end",
+        (Send(GET + GET), Gets(lines(b"HTTP/1.1 200 OK", b"Connection: close", b"content-length: 2", DATE) + b"ok")),
+        lingers(CloseReason.APPLICATION_ASKED),
+        responds(200, (b"Connection", b"close"), body=b"ok"),
+    ),
+    Row(
+        "a request behind the last one is not answered",
+        (Send(LAST_GET + GET), Gets(ok(b"/", CLOSE)), SeesEnd()),
+        lingers(CloseReason.PEER_ASKED),
+        target,
+    ),
+    Row(
+        "a request behind one of HTTP/1.0 is not answered",
+        (Send(OLD_GET + OLD_GET), Gets(ok(b"/", CLOSE)), SeesEnd()),
+        lingers(CloseReason.PEER_ASKED),
+        target,
+    ),
+    Row(
+        "a request that comes after the last answer is not answered",
+        (Send(LAST_GET), Gets(ok(b"/", CLOSE)), SeesEnd(), Send(GET), Gets(b"")),
+        lingers(CloseReason.PEER_ASKED),
+        target,
+    ),
+    Row(
+        "a body behind the last request's is not read as a request",
+        (
+            Send(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody" + GET),
+            Gets(ok(b"body", CLOSE)),
+        ),
+        lingers(CloseReason.PEER_ASKED),
+        body,
+    ),
+    Row(
+        "a request that comes while the one before it is handled",
+        (Send(get(b"/1")), Called(1), Send(get(b"/2")), Release(), Gets(ok(b"/1") + ok(b"/2"))),
+        handler=target,
+        is_held=True,
+        kinds=WAITING_KINDS,
+    ),
+    Row(
+        "half-closed after the request",
+        (Send(GET), HalfClose(), Gets(ok(b"/"))),
+        closes(CloseReason.PEER_CLOSED),
+        target,
+    ),
+    Row(
+        "half-closed after the last request",
+        (Send(LAST_GET), HalfClose(), Gets(ok(b"/", CLOSE))),
+        closes(CloseReason.PEER_ASKED),
+        target,
+    ),
+    Row(
+        "half-closed after many requests",
+        (Send(GET * 50), HalfClose(), Gets(ok(b"/") * 50)),
+        closes(CloseReason.PEER_CLOSED),
+        target,
+    ),
+    Row(
+        "half-closed while the handler works",
+        (Send(GET), Called(1), HalfClose(), Release(), Gets(ok(b"/"))),
+        closes(CloseReason.PEER_CLOSED),
+        target,
+        is_held=True,
+        kinds=WAITING_KINDS,
+    ),
+    Row("half-closed before any byte", (HalfClose(), Gets(b"")), closes(CloseReason.PEER_CLOSED)),
+]
+
+BODIES = [
+    Row(
+        "a body in parts",
+        (
+            Send(POST_HEAD),
+            Wait(50),
+            Gets(b""),
+            Send(b"fiveb"),
+            Wait(5),
+            Gets(b""),
+            Send(b"fivec"),
+            Gets(ok(b"fivebfivec")),
+        ),
+        handler=body,
+    ),
+    Row(
+        "a chunked body with extensions and trailers",
+        (
+            Send(CHUNKED_HEAD + b'4;a=b\r\nWiki\r\n6 ; c="d"\r\npedia \r\n0\r\nX-One: 1\r\nX-Two: 2\r\n\r\n'),
+            Gets(ok(b"x-one=1|x-two=2")),
+        ),
+        handler=trailers,
+    ),
+    Row(
+        "a chunked body byte by byte, and a request behind it",
+        (
+            Dribble(CHUNKED_HEAD + b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n" + post(b"three")),
+            Gets(ok(b"onetwo") + ok(b"three")),
+        ),
+        handler=body,
+    ),
+    Row(
+        "a client that asks for it is told to continue",
+        (Send(EXPECTING_HEAD), Gets(CONTINUE), Send(b"ten bytes!"), Gets(ok(b"ten bytes!"))),
+        handler=body,
+    ),
+    Row(
+        "a client that does not wait for it is not told to continue",
+        (Send(EXPECTING_HEAD + b"ten bytes!"), Gets(ok(b"ten bytes!"))),
+        handler=body,
+    ),
+    Row(
+        "a client of HTTP/1.0 is never told to continue",
+        (
+            Send(EXPECTING_HEAD.replace(b"/1.1", b"/1.0")),
+            Gets(b""),
+            Send(b"ten bytes!"),
+            Gets(ok(b"ten bytes!", CLOSE)),
+        ),
+        lingers(CloseReason.PEER_ASKED),
+        body,
+    ),
+    Row(
+        "max_memory_body_bytes: a larger body",
+        (Send(post(LARGE_BODY)), Gets(ok(LARGE_BODY))),
+        handler=body,
+        limits={"max_memory_body_bytes": 1000},
+    ),
+    Row(
+        "max_memory_body_bytes: a larger body, read as a file, chunked",
+        (
+            Send(CHUNKED_HEAD + b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n"),
+            Gets(ok(b"x" * 2000)),
+            Send(post(b"y")),
+            Gets(ok(b"y")),
+        ),
+        handler=body_of_file,
+        limits={"max_memory_body_bytes": 1000},
+    ),
+]
+
+RESPONSES = [
+    Row("a large response", (Send(GET), Gets(ok(LARGE_BODY))), handler=large),
+    Row(
+        "large responses to pipelined requests",
+        (Send(GET * 3 + LAST_GET), Gets(ok(LARGE_BODY) * 3 + ok(LARGE_BODY, CLOSE))),
+        lingers(CloseReason.PEER_ASKED),
+        large,
+    ),
+    Row(
+        "a large response to a client that reads a little and then the rest",
+        (Send(GET), Takes(500), Wait(20), Takes(1000), Wait(20), Takes(1000), Widen(), Gets(ok(LARGE_BODY))),
+        handler=large,
+        window_bytes=20_000,
+        timeouts={"write_timeout": 60},
+    ),
+    Row(
+        "requests that come while a client does not read",
+        (Send(GET), Takes(500), Dribble(GET * 3, size=20), Wait(5), Takes(500), Widen(), Gets(ok(LARGE_BODY) * 4)),
+        handler=large,
+        window_bytes=20_000,
+    ),
+    Row(
+        "requests that come while a client does not read a stream",
+        (
+            Send(GET),
+            Takes(500),
+            Dribble(GET * 3, size=20),
+            Wait(5),
+            Takes(500),
+            Widen(),
+            Gets(chunked([PIECE] * 50) * 4),
+        ),
+        handler=pieces_of(*[PIECE] * 50),
+        window_bytes=20_000,
+    ),
+    Row("a stream", (Send(GET + GET), Gets(chunked([b"one", b"two"]) * 2)), handler=pieces_of(b"one", b"two")),
+    Row(
+        "a stream's empty pieces are not its end",
+        (Send(GET), Gets(chunked([b"one", b"two"]))),
+        handler=pieces_of(b"", b"one", b"", b"two", b""),
+    ),
+    Row("a stream of nothing", (Send(GET + GET), Gets(chunked([]) * 2)), handler=pieces_of()),
+    Row(
+        "a stream of a declared length",
+        (Send(GET + GET), Gets((lines(b"HTTP/1.1 200 OK", b"Content-Length: 6", DATE) + b"onetwo") * 2)),
+        handler=Streaming((b"one", b"two"), (b"Content-Length", b"6")),
+    ),
+    Row(
+        "a stream of more pieces than a turn has",
+        (Send(LAST_GET), Gets(chunked([b"%d" % number for number in range(200)], CLOSE))),
+        lingers(CloseReason.PEER_ASKED),
+        pieces_of(*(b"%d" % number for number in range(200))),
+    ),
+    Row(
+        "a stream waits for its client",
+        (
+            Send(GET),
+            Takes(100),
+            Wait(20),
+            Takes(10_000),
+            Wait(20),
+            Takes(10_000),
+            Widen(),
+            Gets(chunked([PIECE] * 100)),
+        ),
+        handler=pieces_of(*[PIECE] * 100),
+        window_bytes=20_000,
+        timeouts={"write_timeout": 60},
+    ),
+    Row("204", (Send(GET + GET), Gets(lines(b"HTTP/1.1 204 No Content", DATE) * 2)), handler=responds(204)),
+    Row(
+        "304 with the length of what is not sent",
+        (Send(GET + GET), Gets(lines(b"HTTP/1.1 304 Not Modified", b"Content-Length: 9", DATE) * 2)),
+        handler=responds(304, (b"Content-Length", b"9")),
+    ),
+    Row("the handler raises", (Send(GET + GET), Gets(FAILED * 2)), handler=failing),
+    Row(
+        "the handler raises for HEAD",
+        (Send(HEAD + GET), Gets(FAILED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + FAILED)),
+        handler=failing,
+    ),
+    Row("the handler returns nothing", (Send(GET + GET), Gets(FAILED * 2)), handler=nothing),
+    Row(
+        "the handler's field splits the response",
+        (Send(GET + GET), Gets(FAILED * 2)),
+        handler=responds(200, (b"x", b"1\r\nSet-Cookie: a=b")),
+    ),
+    Row(
+        "the handler's length is wrong",
+        (Send(GET + GET), Gets(FAILED * 2)),
+        handler=responds(200, (b"Content-Length", b"3"), body=b"four"),
+    ),
+    Row(
+        "a stream raises before its first piece",
+        (Send(GET + GET), Gets(FAILED * 2)),
+        handler=Streaming((), raises=RuntimeError("as it should")),
+    ),
+    Row(
+        "a stream raises after its first piece",
+        (Send(GET + GET), GetsPart(chunked([b"one"])[:-5])),
+        cuts(CloseReason.APPLICATION_FAILED),
+        Streaming((b"one",), raises=RuntimeError("as it should")),
+    ),
+    Row(
+        "a stream to HTTP/1.0 raises after its first piece",
+        (Send(OLD_GET), GetsPart(lines(b"HTTP/1.1 200 OK", DATE, CLOSE) + b"one")),
+        cuts(CloseReason.APPLICATION_FAILED),
+        Streaming((b"one",), raises=RuntimeError("as it should")),
+    ),
+    Row(
+        "a stream is longer than it says",
+        (Send(GET), GetsPart(lines(b"HTTP/1.1 200 OK", b"Content-Length: 5", DATE) + b"one")),
+        cuts(CloseReason.APPLICATION_FAILED),
+        Streaming((b"one", b"two"), (b"Content-Length", b"5")),
+    ),
+    Row(
+        "a stream is shorter than it says",
+        (Send(GET), GetsPart(lines(b"HTTP/1.1 200 OK", b"Content-Length: 7", DATE) + b"onetwo")),
+        cuts(CloseReason.APPLICATION_FAILED),
+        Streaming((b"one", b"two"), (b"Content-Length", b"7")),
+    ),
+    Row(
+        "a stream yields what is not bytes",
+        (Send(GET), GetsPart(chunked([b"one"])[:-5])),
+        cuts(CloseReason.APPLICATION_FAILED),
+        Streaming((b"one", "two")),
+    ),
+]
