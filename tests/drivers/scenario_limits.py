@@ -15,6 +15,7 @@ from .scenario_steps import (
     Gets,
     HalfClose,
     Release,
+    Reset,
     SeesEnd,
     Send,
     Takes,
@@ -23,6 +24,7 @@ from .scenario_steps import (
 )
 from .scenario_wire import (
     BAD,
+    BROKEN,
     CHUNKED_HEAD,
     CLOSE,
     EXPECTING_HEAD,
@@ -149,6 +151,24 @@ REFUSALS = [
     ),
 ]
 
+
+REFUSALS += [
+    Row(
+        "a refusal behind a response that is not read yet",
+        (
+            Send(GET),
+            Takes(500),
+            Send(b"\x16\x03\x01" + GET),
+            Widen(),
+            Gets(
+                ok(LARGE_BODY) + own(BAD, "The connection does not begin with an HTTP/1.x request. (RFC 9112 §3)"),
+            ),
+        ),
+        REFUSED,
+        large,
+        window_bytes=20_000,
+    )
+]
 
 LIMITS = [
     Row(
@@ -316,6 +336,29 @@ LIMITS = [
         (closes(CloseReason.PEER_ASKED), KEPT),
         target,
         limits={"max_connections": 1},
+    ),
+    Row(
+        "max_connections: whoever waits longest is next",
+        (
+            Send(GET),
+            Gets(ok(b"/")),
+            Connect(),
+            Send(GET, client=1),
+            Gets(ok(b"/"), client=1),
+            Connect(),
+            Connect(),
+            Send(get(b"/3"), client=3),
+            Send(get(b"/2"), client=2),
+            Gets(b"", client=2),
+            Reset(),
+            Gets(ok(b"/2"), client=2),
+            Gets(b"", client=3),
+            Reset(client=1),
+            Gets(ok(b"/3"), client=3),
+        ),
+        (BROKEN, BROKEN, KEPT, KEPT),
+        target,
+        limits={"max_connections": 2},
     ),
     Row(
         "max_queued_requests: one more is turned away at once",

@@ -252,6 +252,11 @@ BODIES = [
         handler=body,
     ),
     Row(
+        "a client is told to continue behind the answer to an earlier request",
+        (Send(post(b"") + EXPECTING_HEAD), Gets(ok() + CONTINUE), Send(b"ten bytes!"), Gets(ok(b"ten bytes!"))),
+        handler=body,
+    ),
+    Row(
         "a client that does not wait for it is not told to continue",
         (Send(EXPECTING_HEAD + b"ten bytes!"), Gets(ok(b"ten bytes!"))),
         handler=body,
