@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import trio
+from h1core.drivers.spool import BodySpool
 
 from h1core import CloseReason, Conn, Disposition, Limits, Timeouts
 from h1core.handler import Handler
+from h1core.output import Buffer
 from h1core.server import ServerCore
 
 PATIENCE_S = 20.0
@@ -39,6 +41,7 @@ class Kind(Enum):
 ALL_KINDS = frozenset(Kind)
 WAITING_KINDS = ALL_KINDS - {Kind.INLINE}
 """In which a handler can be held without holding the server."""
+COLLECTING_KINDS = ALL_KINDS - {Kind.EXCHANGE}
 THREADS = frozenset({Kind.THREADS})
 
 
@@ -68,7 +71,9 @@ class Row:
     window_bytes: int = WIDE
     """What the server may write without the first client reading it."""
     is_held: bool = False
-    """The handler does not begin until `release`."""
+    """The handler does not begin until `Release`."""
+    held_after: int | None = None
+    """The handler's stream does not go on after so many pieces until `Release`."""
     kinds: frozenset[Kind] = ALL_KINDS
     stops: bool = False
     """The server is over when its connections are."""
@@ -149,6 +154,18 @@ class Record:
         self._watch(monkeypatch, "connection_opened", self.opened.append)
         for fact in ("connection_gone", "request_ready", "begin_drain"):
             self._watch(monkeypatch, fact, lambda _: None)
+        self._watch_bodies(monkeypatch)
+
+    def _watch_bodies(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = BodySpool.add
+
+        def add(spool: BodySpool, data: Buffer) -> None:
+            original(spool, data)
+            with self._changed:
+                self._counts["collected"] += len(data)
+                self._changed.notify_all()
+
+        monkeypatch.setattr(BodySpool, "add", add)
 
     def _watch(self, monkeypatch: pytest.MonkeyPatch, fact: str, take: Callable[[Any], None]) -> None:
         original = getattr(ServerCore, fact)
@@ -164,13 +181,13 @@ class Record:
         monkeypatch.setattr(ServerCore, fact, told)
 
     def count(self, fact: str) -> int:
-        """How often the core was told this."""
+        """How often the core was told this; of `collected`, bytes of bodies that have come to where they are kept."""
         return self._counts[fact]
 
     def wait_for(self, fact: str, count: int) -> None:
         with self._changed:
             came = self._changed.wait_for(lambda: self._counts[fact] >= count, PATIENCE_S)
-        assert came, f"{fact} was not called {count} times"
+        assert came, f"{fact} did not come to {count}"
 
 
 class Peer(ABC):

@@ -61,6 +61,9 @@ from .scenario_wire import (
     target,
 )
 
+TWO_OF_TWO = b"3\r\ntwo\r\n0\r\n\r\n"
+ONE_OF_TWO = chunked([b"one", b"two"]).removesuffix(TWO_OF_TWO)
+
 DEADLINES = [
     Row(
         "head_timeout: nothing came",
@@ -557,5 +560,73 @@ ENDS = [
         ),
         (BROKEN, KEPT),
         target,
+    ),
+    Row(
+        "a stream that takes its time has no deadline",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), Wait(10_000), StillOpen(), Release(), Gets(TWO_OF_TWO)),
+        KEPT,
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS,
+    ),
+    Row(
+        "half-closed while a stream takes its time",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), HalfClose(), Wait(100), Release(), Gets(TWO_OF_TWO)),
+        closes(CloseReason.PEER_CLOSED),
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS,
+    ),
+    Row(
+        "requests that come while a stream takes its time",
+        (
+            Send(GET),
+            Gets(ONE_OF_TWO),
+            Called(1),
+            Send(GET * 2),
+            Release(),
+            Gets(TWO_OF_TWO + chunked([b"one", b"two"]) * 2),
+        ),
+        KEPT,
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS,
+    ),
+    Row(
+        "reset while a stream takes its time",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), Reset(), Release(), Gone(1)),
+        BROKEN,
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS,
+    ),
+    Row(
+        "a drain waits for a stream that takes its time",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), Drain(), Wait(5), StillOpen(), Release(), Gets(TWO_OF_TWO), SeesEnd()),
+        lingers(CloseReason.DRAINING),
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS,
+        stops=True,
+    ),
+    Row(
+        "drain_timeout: a stream that takes too much time",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), Drain(), Wait(9.75), StillOpen(), Wait(0.25), Gone(1), Gets(b"")),
+        cuts(CloseReason.DRAIN_TIMEOUT),
+        pieces_of(b"one", b"two"),
+        timeouts={"drain_timeout": 10},
+        due=("drain_timeout",),
+        held_after=1,
+        kinds=WAITING_KINDS,
+        stops=True,
+    ),
+    Row(
+        "a stop cuts a stream that takes its time",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), Stop(), Gets(b"")),
+        cuts(CloseReason.DRAINING),
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS,
+        stops=True,
     ),
 ]

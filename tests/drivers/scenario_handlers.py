@@ -20,7 +20,10 @@ def as_kind(row: Row, kind: Kind, stage: Stage) -> Any:
     def handler(request: Request) -> Response:
         if row.is_held:
             stage.park()
-        return _called(row.handler, request)
+        response = _called(row.handler, request)
+        if row.held_after and is_stream(response.body):
+            response.body = _held(response.body, row.held_after, stage)
+        return response
 
     async def async_handler(request: Request) -> Response:
         if row.is_held:
@@ -28,7 +31,7 @@ def as_kind(row: Row, kind: Kind, stage: Stage) -> Any:
         await trio.lowlevel.checkpoint()
         response = _called(row.handler, request)
         if type(response) is Response and is_stream(response.body):
-            response.body = _slowly(response.body)
+            response.body = _slowly(response.body, row.held_after, stage)
         return response
 
     async def exchange_handler(exchange: Exchange) -> Response | None:
@@ -39,7 +42,7 @@ def as_kind(row: Row, kind: Kind, stage: Stage) -> Any:
         response = _called(row.handler, request)
         if type(response) is not Response or not is_stream(response.body):
             return response
-        await _send_stream(exchange, response)
+        await _send_stream(exchange, response, row.held_after, stage)
         return None
 
     match kind:
@@ -60,22 +63,33 @@ def is_stream(body: object) -> bool:
     return isinstance(body, Iterable) and not isinstance(body, bytes | bytearray | memoryview | str)
 
 
-async def _slowly(pieces: Any) -> AsyncIterator[bytes]:
+def _held(pieces: Any, held_after: int, stage: Stage) -> Iterator[bytes]:
+    for number, piece in enumerate(pieces):
+        if number == held_after:
+            stage.park()
+        yield piece
+
+
+async def _slowly(pieces: Any, held_after: int | None, stage: Stage) -> AsyncIterator[bytes]:
     try:
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            if number == held_after:
+                await stage.park_task()
             await trio.lowlevel.checkpoint()
             yield piece
     finally:
         close_pieces(pieces)
 
 
-async def _send_stream(exchange: Exchange, response: Response) -> None:
+async def _send_stream(exchange: Exchange, response: Response, held_after: int | None, stage: Stage) -> None:
     """What a driver does with pieces."""
     pieces: Iterator[bytes] = iter(response.body)  # type: ignore[arg-type]  # `is_stream` has said so
     try:
         first = list(islice(pieces, 1))
         await exchange.send(Response(response.status, response.headers, None))
-        for piece in chain(first, pieces):
+        for number, piece in enumerate(chain(first, pieces)):
+            if number == held_after:
+                await stage.park_task()
             await exchange.send(Data(piece))
         await exchange.send(EndOfMessage())
     finally:

@@ -3,11 +3,13 @@
 from h1core import CloseReason
 
 from .scenario import (
+    COLLECTING_KINDS,
     WAITING_KINDS,
     Row,
 )
 from .scenario_steps import (
     Called,
+    Collected,
     Dribble,
     Gets,
     GetsPart,
@@ -277,6 +279,22 @@ BODIES = [
         (Send(post(LARGE_BODY)), Gets(ok(LARGE_BODY))),
         handler=body,
         limits={"max_memory_body_bytes": 1000},
+    ),
+    Row(
+        "max_memory_body_bytes: a larger body behind a response that is not read",
+        (
+            Send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
+            Takes(10),
+            Send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900001\r\n\r\n" + b"x" * 900_000),
+            Collected(900_000),
+            Send(b"x"),
+            Widen(),
+            Gets(ok(b"y" * 60_000) * 2),
+        ),
+        handler=responds(200, body=b"y" * 60_000),
+        limits={"max_memory_body_bytes": 1000},
+        window_bytes=1000,
+        kinds=COLLECTING_KINDS,
     ),
     Row(
         "max_memory_body_bytes: a larger body, read as a file, chunked",

@@ -199,6 +199,16 @@ class Accepted(Step):
 
 
 @dataclass(frozen=True)
+class Collected(Step):
+    """So much of a body is kept for its handler, in memory or not."""
+
+    size: int
+
+    async def play(self, world: World) -> None:
+        await world.see("collected", self.size)
+
+
+@dataclass(frozen=True)
 class Gone(Step):
     """So many connections are over for the server."""
 
