@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 import trio
 
 from h1core.conn import Conn
-from h1core.events import Endpoints, Event, Request
+from h1core.events import Data, Endpoints, Event, Request
 from h1core.server.turns import EVENTS_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition, State
 
@@ -267,8 +267,20 @@ class Connection:
             nursery.cancel_scope.cancel()
 
     async def _read_on(self) -> None:
-        while self.conn.wants_read:
+        """Read while writing has to wait: bodies that are collected, and one read of anything else."""
+        while self.conn.wants_read and not self.inbox:
             await self.read()
+            self._collect()
+
+    def _collect(self) -> None:
+        """Take what came of a body, but not its end: that is a request to be answered."""
+        while self._collector is not None and self.inbox:
+            event = self.inbox[0]
+            if type(event) is Request and not event.end_stream:
+                event.endpoints = self.endpoints
+            elif type(event) is not Data:
+                return
+            self._collector.take(self.inbox.popleft(), self.conn)
 
     # From outside the task
 
