@@ -15,10 +15,10 @@ from h1core.drivers.selectors_driver import Server
 
 from h1core.server import Phase
 from h1core.testing import FakeClock, MemoryClient, MemoryNetwork
+from h1core.testing.trio_network import TrioMemoryNetwork
 
 from .scenario import Kind, Peer, Record, Row, World, play
-from .scenario_handlers import as_kind
-from .trio_world import TrioNetwork, make_trio_server
+from .scenario_handlers import as_kind, make_trio_server
 
 MOST_TICKS = 5_000
 MOST_ROUNDS = 50_000
@@ -175,7 +175,7 @@ class TrioWorld(MemoryWorld):
         super().__init__(row, kind, record)
         self._nursery = nursery
         self._clock = clock
-        self._network = TrioNetwork()
+        self._network = TrioMemoryNetwork()
         self._is_stopped = False
         self.server = make_trio_server(row, kind, self.stage, [self._network.listener], scale=1)
 

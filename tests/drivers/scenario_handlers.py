@@ -1,11 +1,12 @@
 """A row's handler in each way in which a driver can run one: what it says is the same in all of them."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
 import trio
+from h1core.drivers.trio_driver import Server, TrioListener
 
 from h1core import Data, EndOfMessage, Request, Response
 from h1core.exchange import Exchange, StreamingHandler
@@ -94,3 +95,15 @@ async def _send_stream(exchange: Exchange, response: Response, held_after: int |
         await exchange.send(EndOfMessage())
     finally:
         close_pieces(pieces)
+
+
+def make_trio_server(row: Row, kind: Kind, stage: Stage, listeners: Sequence[TrioListener], *, scale: float) -> Server:
+    """The trio driver for a row."""
+    return Server(
+        as_kind(row, kind, stage),
+        listeners=listeners,
+        limits=row.make_limits(),
+        timeouts=row.make_timeouts(scale),
+        wall_clock=lambda: 0.0,
+        threads=1 if kind is Kind.THREADS else 0,
+    )

@@ -10,8 +10,7 @@ from h1core.drivers.listeners import TcpAddress, close_listener, listen
 
 from .memory_worlds import run_without_waiting
 from .scenario import PATIENCE_S, WIDE, Kind, Peer, Record, Row, World, play
-from .scenario_handlers import as_kind
-from .trio_world import make_trio_server
+from .scenario_handlers import as_kind, make_trio_server
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 SMALL_BUFFER = 4096
