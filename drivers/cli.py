@@ -23,6 +23,7 @@ from h1core.errors import LocalError
 
 from .listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
 from .loading import App, AppFailed, interface_of, is_async, load
+from .log_stream import LogStream
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
@@ -129,8 +130,21 @@ def _trio_server(plan: Plan) -> Running:
 DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
 """What makes the server of each --driver."""
 
-ADAPTERS: Final[dict[str, Callable[[App], App]]] = {"handler": lambda app: app}
-"""What makes a handler of an application of each --interface. Likewise."""
+
+def _plain_handler(app: App, threads: int, root_path: str) -> App:
+    if root_path:
+        raise LocalError("--root-path is for WSGI and ASGI; a handler sees the whole target")
+    return app
+
+
+def _wsgi_handler(app: App, threads: int, root_path: str) -> App:
+    from h1core.adapters.wsgi import wsgi_handler  # likewise
+
+    return wsgi_handler(app, root_path=root_path, multithread=threads > 1, errors=LogStream("h1core.wsgi"))
+
+
+ADAPTERS: Final[dict[str, Callable[[App, int, str], App]]] = {"handler": _plain_handler, "wsgi": _wsgi_handler}
+"""What makes a handler of an application of each --interface, given --threads and --root-path. Likewise."""
 
 DEFAULT_THREADS: Final = {"wsgi": 4}
 """By interface, where it is not 0."""
@@ -188,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="worker threads; 0 is none, all on the loop (default 4 for WSGI, else 0)",
     )
+    add("--root-path", metavar="PATH", default="", help="where a WSGI application is mounted, as in /shop")
     add("--access-log", action="store_true", help="log each request to stderr")
     add("--version", action="version", version=f"h1core {_version()}")
     kept = f"One connection keeps at most {Limits().connection_bytes} bytes by these defaults."
@@ -232,10 +247,11 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     if interface not in ADAPTERS:
         raise LocalError(f"the {interface} interface is not yet there; {options.app} needs it")
     threads = _threads(options.threads, interface)
+    handler = ADAPTERS[interface](app, threads, options.root_path)
     # After the application was imported, so that a logging configuration of its own comes first and stays.
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("h1core").setLevel(logging.INFO)
-    plan = Plan(ADAPTERS[interface](app), _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
+    plan = Plan(handler, _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
     return plan, make_server
 
 

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "handler": "errors events",
     "exchange": "events",
     "server.*": PARTS + " conn server.*",
-    "adapters.*": "errors events handler exchange",
+    "adapters.*": "errors events handler exchange adapters.*",
     "h1core": PARTS + " conn handler exchange server.*",
     "testing.*": CORE + " adapters.* testing.*",
     "drivers.*": CORE + " drivers.* -drivers.__main__ -drivers.cli",

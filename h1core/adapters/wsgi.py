@@ -1,0 +1,310 @@
+"""WSGI (PEP 3333): an application → a handler.
+
+The application is called with a whole request. Its head is kept until the first block of body that is not empty, or the
+end of them: until then `start_response` may be called again with `exc_info`. What it says wrongly is a LocalError where
+it says it, so that the traceback is of its own line; unless it handles that, the client gets a 500.
+
+Whatever the application returns has its `close` called once: here when the body is whole or something fails, else by
+the driver, when the response is over.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from itertools import chain
+from typing import Any, Final, NoReturn, TypeAlias
+from wsgiref.types import ErrorStream, WSGIApplication
+
+from h1core.adapters.wsgi_environ import EnvironMaker
+from h1core.errors import LocalError
+from h1core.events import Request, Response
+from h1core.handler import Handler, close_pieces
+
+Field: TypeAlias = tuple[bytes, bytes]
+
+BODILESS: Final = frozenset({204, 205, 304})
+"""Final statuses without content; what an application gives all the same is left out, as for HEAD."""
+
+# PEP 3333 names the fields that a server answers for by RFC 2616 §13.5.1, which this is.
+HOP_BY_HOP: Final = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
+)
+
+SMALL_BODY_BYTES: Final = 64 * 1024
+"""Below this the blocks of a list are joined, and go out as one."""
+
+MAX_REMEMBERED: Final = 1024
+MAX_REMEMBERED_CHARACTERS: Final = 200
+
+UNREMEMBERED: Final = frozenset({b"set-cookie", b"content-length", b"etag", b"location", b"authorization"})
+"""Fields that carry a secret, or a value that rarely comes again; content-length is also to be looked at each time."""
+
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110 §5.6.2
+_CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+
+_fields: dict[tuple[str, str], Field] = {}
+"""Fields that were found right before; bounded, and free of secrets like the one in writer.py."""
+
+_statuses: dict[str, int] = {}
+"""The same for status lines."""
+
+
+def wsgi_handler(
+    app: WSGIApplication,
+    *,
+    root_path: str = "",
+    multithread: bool = False,
+    multiprocess: bool = False,
+    errors: ErrorStream | None = None,
+) -> Handler:
+    """A handler that runs a WSGI application.
+
+    `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread` says that several threads run
+    it at once, `multiprocess` the same of processes. `errors` is `wsgi.errors`; stderr if it is not given. Raises
+    LocalError for a root path that is none.
+    """
+    common = {
+        "wsgi.errors": errors or sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": multiprocess,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+    make_environ = EnvironMaker(root_path, common).make
+
+    def handle(request: Request) -> Response:
+        call = _Call()
+        return call.response(app(make_environ(request), call.start_response))
+
+    return handle
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file as an iterable of blocks."""
+
+    __slots__ = ("block_size", "file")
+
+    # Any: whatever has `read`, and perhaps `close`
+    def __init__(self, file: Any, block_size: int = 64 * 1024) -> None:
+        self.file = file
+        self.block_size = block_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self.file.read(self.block_size)
+        if not block:
+            raise StopIteration
+        return block
+
+    def close(self) -> None:
+        """Close the file, if it can be."""
+        close_pieces(self.file)
+
+
+class _Call:
+    """One call of the application, and what it has said so far."""
+
+    __slots__ = ("_declared_length", "_fields", "_head_has_left", "_status", "_written")
+
+    def __init__(self) -> None:
+        self._status = 0  # none yet
+        self._fields: list[Field] = []
+        self._declared_length = False
+        self._head_has_left = False
+        self._written: list[bytes] = []
+
+    # For the application
+
+    def start_response(
+        self,
+        status: str,
+        response_headers: list[tuple[str, str]],
+        exc_info: Any = None,  # what sys.exc_info() gives
+    ) -> Callable[[bytes], None]:
+        """Say status and headers, or with `exc_info` others instead; give `write`. Raises LocalError."""
+        if exc_info is not None and exc_info[1] is not None:
+            try:
+                if self._head_has_left:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # else this frame and the traceback would keep each other alive
+        elif self._status:
+            raise LocalError("start_response was called before; only exc_info allows for calling it again")
+        try:
+            code = _statuses.get(status) or _status_code(status)
+            if not isinstance(response_headers, list):
+                raise LocalError(f"headers are a list of tuples (name, value), not {type(response_headers).__name__}")
+            known = _fields.get
+            self._declared_length = False
+            self._fields = [known(pair) or self._new_field(pair) for pair in response_headers]
+        except TypeError:  # something in it cannot be looked up, so it is no str, and no tuple of two
+            _raise_wrong_types(status, response_headers)
+        self._status = code
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Say a piece of body that goes before all that is returned. It is kept in memory. Raises LocalError."""
+        if not isinstance(data, bytes):
+            raise LocalError(f"write takes bytes, not {type(data).__name__}")
+        if data:
+            self._head_has_left = True  # as far as the application can tell
+            self._written.append(data)
+
+    def _new_field(self, pair: tuple[str, str]) -> Field:
+        """Check and encode a field that is not remembered. Raises LocalError."""
+        field = _encoded(pair)
+        lower = field[0].lower()
+        if lower in HOP_BY_HOP:
+            raise LocalError(f"the header {pair[0]} is the server's to send, not an application's (PEP 3333)")
+        if lower == b"content-length":
+            self._declared_length = True
+        elif len(pair[0]) + len(pair[1]) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
+            _remember(_fields, pair, field)
+        return field
+
+    # For the driver
+
+    def response(self, result: Iterable[bytes]) -> Response:
+        """What to send for what the application has returned. Raises what that raises, or LocalError."""
+        if (type(result) is list or type(result) is tuple) and not self._written:
+            return self._listed(result)
+        blocks = _Blocks(result, self._written)
+        try:
+            lead = blocks.lead()
+            self._check_started()
+            if lead and self._status not in BODILESS:
+                self._head_has_left = True
+                if not self._declared_length and not self._written and _is_single(result):
+                    self._fields.append((b"content-length", b"%d" % len(lead)))
+                return Response(self._status, self._fields, blocks)
+        except BaseException:
+            blocks.close()
+            raise
+        blocks.close()
+        return self._whole(b"")
+
+    def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
+        """What to send for blocks that are all there: the length is known."""
+        self._check_started()
+        if len(blocks) == 1:
+            body = blocks[0]
+            if type(body) is not bytes:
+                _check_block(body)
+            return self._whole(body)
+        for block in blocks:
+            _check_block(block)
+        size = sum(map(len, blocks))
+        if size <= SMALL_BODY_BYTES or self._status in BODILESS:
+            return self._whole(b"".join(blocks))
+        if not self._declared_length:
+            self._fields.append((b"content-length", b"%d" % size))
+        return Response(self._status, self._fields, iter(blocks))
+
+    def _whole(self, body: bytes) -> Response:
+        if self._status in BODILESS:
+            body = b""
+            if self._status != 304:  # it may not stand there (RFC 9110 §8.6), and Django adds it to every response
+                self._fields = [field for field in self._fields if field[0].lower() != b"content-length"]
+        return Response(self._status, self._fields, body)
+
+    def _check_started(self) -> None:
+        if not self._status:
+            raise LocalError("the application has not called start_response before its first block of body, or its end")
+
+
+class _Blocks:
+    """What an application has returned, as a driver takes it: every block checked, and closed once."""
+
+    __slots__ = ("_blocks", "_result")
+
+    # Any: it is what this is to find out
+    def __init__(self, result: Any, written: list[bytes]) -> None:
+        if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+            what = type(result).__name__
+            raise LocalError(f"a WSGI application returns an iterable of bytes, such as a list, not {what}")
+        self._result: object = result
+        self._blocks: Iterator[bytes] = chain(written, result)
+
+    def lead(self) -> bytes:
+        """The first block that is not empty, which also comes again, or an empty one when there is none."""
+        for block in self._blocks:
+            if block:
+                _check_block(block)
+                self._blocks = chain((block,), self._blocks)
+                return block
+        return b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._blocks)
+        if type(block) is not bytes:
+            _check_block(block)
+        return block
+
+    def close(self) -> None:
+        """Let the application clean up. A second call does nothing."""
+        result, self._result = self._result, None
+        close_pieces(result)
+
+
+def _is_single(result: object) -> bool:
+    """Whether a result says that it has one block: then its length is that of the body (PEP 3333)."""
+    return isinstance(result, Sized) and len(result) == 1
+
+
+def _check_block(block: object) -> None:
+    if not isinstance(block, bytes):
+        hint = "; encode it" if isinstance(block, str) else ""
+        raise LocalError(f"each block of a WSGI body is bytes, not {type(block).__name__}{hint}")
+
+
+def _status_code(status: str) -> int:
+    """The number of a status line. Raises LocalError."""
+    if not isinstance(status, str):
+        _raise_wrong_types(status, [])
+    if status.encode("latin-1", "replace").translate(None, _CONTROLS).decode("latin-1") != status:
+        raise LocalError(f"a status has no control bytes, and none but latin-1 characters: {status!r}")
+    code = status[:3]
+    if not (len(code) == 3 and code.isascii() and code.isdigit() and status[3:4] == " " and status[4:].strip()):
+        raise LocalError(f"a status is three digits, a space and a reason, as in '200 OK', not {status!r}")
+    if not "200" <= code <= "599":
+        raise LocalError(f"a WSGI application answers with a final status, from 200 to 599, not {status!r}")
+    if len(status) <= MAX_REMEMBERED_CHARACTERS:
+        _remember(_statuses, status, int(code))
+    return int(code)
+
+
+def _encoded(pair: Any) -> Field:
+    """A field as bytes. Raises LocalError."""
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str)):
+        _raise_wrong_types("", [pair])
+    name, value = pair
+    try:
+        encoded = name.encode("ascii"), value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise LocalError(
+            f"header names are ASCII and values latin-1, not {pair!r}; percent-encode the rest, or see RFC 8187"
+        ) from None
+    if not name or encoded[0].translate(None, _TOKEN):
+        raise LocalError(f"a header name is a token without spaces or colons (RFC 9110 §5.1), not {name!r}")
+    if len(encoded[1].translate(None, _CONTROLS)) != len(value):
+        raise LocalError(f"a header value has no control bytes, CR and LF least of all: {pair!r}")
+    return encoded
+
+
+def _raise_wrong_types(status: object, headers: list[Any]) -> NoReturn:
+    """Say which argument of start_response is of a wrong type."""
+    if not isinstance(status, str):
+        raise LocalError(f"a status is a str, as in '200 OK', not {status!r}") from None
+    for pair in headers:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise LocalError(f"a header is a tuple of two str, (name, value), not {pair!r}") from None
+    raise LocalError("start_response takes a str and a list of tuples of two str") from None
+
+
+def _remember(memory: dict[Any, Any], key: object, value: object) -> None:
+    if len(memory) >= MAX_REMEMBERED:
+        memory.clear()
+    memory[key] = value
