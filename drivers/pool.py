@@ -27,7 +27,7 @@ from typing import Final, Protocol
 
 from h1core.errors import Disconnected
 from h1core.events import Request, Response
-from h1core.handler import Handler
+from h1core.handler import Handler, WholeBody
 
 from .answering import answer, close_quietly, release
 
@@ -204,9 +204,14 @@ class Job:
             self.pieces.close()
 
     def _answer(self) -> None:
-        first, pieces, lead = answer(self._handler, self.request, BaseException)
+        first, pieces, lead = answer(self._handler, self.request, BaseException, takes_whole=True)
         if pieces is None:
             self.first = first
+            return
+        if type(pieces) is WholeBody:
+            self.first = first
+            self._post(self)
+            close_quietly(pieces, BaseException)
             return
         self.pieces = WorkerPieces(self._max_bytes, lambda: self._post(self))
         if not self._is_wanted:  # looked at after `pieces` was set, as `abandon` does it the other way round

@@ -38,13 +38,13 @@ from typing import Final
 from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
-from h1core.handler import Handler
+from h1core.handler import Handler, WholeBody
 from h1core.server import Phase, ServerCore
 from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition
 
 from .accepting import SelectorAcceptor
-from .answering import address_in_words, answer, log_access, overload_answer, release, send_first
+from .answering import address_in_words, answer, close_quietly, log_access, overload_answer, release, send_first
 from .connection import Connection
 from .pool import PENDING, InlinePieces, Job, PieceEnd, Pieces, Pool, Workers
 from .transport import READ, WRITE, Listener, Selector, Transport
@@ -313,9 +313,13 @@ class Server:
         if self._workers is not None:
             self._dispatch(connection, request, self._workers)
             return
-        first, pieces, lead = answer(self._handler, request)
+        first, pieces, lead = answer(self._handler, request, takes_whole=True)
         if pieces is None:
             self._begin_response(connection, request, first, None)
+            release(request)
+        elif type(pieces) is WholeBody:
+            self._begin_response(connection, request, first, None)
+            close_quietly(pieces)
             release(request)
         else:
             self._begin_response(connection, request, first, InlinePieces(pieces, request, lead))

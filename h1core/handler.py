@@ -54,6 +54,35 @@ class SpooledRequest(Request):
         self._file.close()
 
 
+class WholeBody:
+    """A body that is all there, of somebody who wants to clean up once it is on its way.
+
+    It is an iterator of its one piece, like any other. A driver may as well send `data` as the whole body that it is,
+    and then call `close`; the application must not have to wait for that, nor the client for the application.
+    """
+
+    __slots__ = ("_close", "_left", "data")
+
+    def __init__(self, data: bytes, close: Callable[[], None]) -> None:
+        self.data = data
+        self._left = [data]
+        self._close: Callable[[], None] | None = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        return self._left.pop()
+
+    def close(self) -> None:
+        """Let the application clean up. A second call does nothing."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+
 def first_part(request: Request, response: Response) -> tuple[Response, Iterator[bytes] | None]:
     """What to send first of a handler's reply, and the pieces of body that follow it, or None.
 
@@ -67,6 +96,8 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
         if request.method == b"HEAD" and body:
             return Response(response.status, _with_length(response, memoryview(body).nbytes)), None
         return response, None
+    if type(body) is WholeBody:
+        response = Response(response.status, _with_length(response, len(body.data)), body)
     if isinstance(body, str) or not isinstance(body, Iterable):
         raise LocalError(f"a handler's body is bytes or an iterable of bytes, not {type(body).__name__}")
     if request.method == b"HEAD":

@@ -9,7 +9,7 @@ import pytest
 
 from h1core.errors import LocalError
 from h1core.events import Endpoints, Request, Response
-from h1core.handler import SpooledRequest, close_pieces, first_part
+from h1core.handler import SpooledRequest, WholeBody, close_pieces, first_part
 
 GET = Request(b"GET", b"/", [(b"host", b"a")])
 HEAD = Request(b"HEAD", b"/", [(b"host", b"a")])
@@ -229,3 +229,27 @@ def test_a_body_in_memory_is_a_file_as_well() -> None:
     request = Request(b"PUT", b"/", (), b"body")
     assert request.open_body().read() == b"body"
     assert request.open_body().read() == b"body"
+
+
+# A whole body with an end.
+
+
+def test_a_whole_body_is_an_iterator_of_itself_and_closes_once() -> None:
+    closed: list[str] = []
+    body = WholeBody(b"hello", lambda: closed.append("closed"))
+    first, pieces = first_part(GET, Response(200, [TYPE], body))
+    assert (first, pieces) == (Response(200, [TYPE, (b"content-length", b"5")], None), body)
+    assert pieces is not None
+    assert (list(pieces), list(pieces), body.data) == ([b"hello"], [], b"hello")
+    assert closed == []
+    for _ in range(2):
+        close_pieces(pieces)
+    assert closed == ["closed"]
+
+
+def test_a_whole_body_is_closed_for_head() -> None:
+    closed: list[str] = []
+    body = WholeBody(b"hello", lambda: closed.append("closed"))
+    head = Response(200, [TYPE, (b"content-length", b"5")], b"")
+    assert first_part(HEAD, Response(200, [TYPE], body)) == (head, None)
+    assert closed == ["closed"]

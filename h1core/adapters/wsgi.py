@@ -9,7 +9,7 @@ the driver, when the response is over.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, NoReturn, TypeAlias
 from wsgiref.types import ErrorStream, WSGIApplication
@@ -17,32 +17,40 @@ from wsgiref.types import ErrorStream, WSGIApplication
 from h1core.adapters.wsgi_environ import EnvironMaker
 from h1core.errors import LocalError
 from h1core.events import Request, Response
-from h1core.handler import Handler, close_pieces
+from h1core.handler import Handler, WholeBody, close_pieces
 
 Field: TypeAlias = tuple[bytes, bytes]
 
 BODILESS: Final = frozenset({204, 205, 304})
 """Final statuses without content; what an application gives all the same is left out, as for HEAD."""
 
+LENGTHLESS: Final = frozenset({204, 205})
+"""Those that must not have a Content-Length, or only 0 (RFC 9110 §8.6, §15.3.6). Django gives every response one."""
+
 # PEP 3333 names the fields that a server answers for by RFC 2616 §13.5.1, which this is.
 HOP_BY_HOP: Final = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
+    "connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
 )
 
 SMALL_BODY_BYTES: Final = 64 * 1024
 """Below this the blocks of a list are joined, and go out as one."""
 
+UNDECLARED: Final = -1
+"""The length of a body whose application says none."""
+
+MAX_LENGTH_DIGITS: Final = 18
+
 MAX_REMEMBERED: Final = 1024
 MAX_REMEMBERED_CHARACTERS: Final = 200
 
-UNREMEMBERED: Final = frozenset({b"set-cookie", b"content-length", b"etag", b"location", b"authorization"})
-"""Fields that carry a secret, or a value that rarely comes again; content-length is also to be looked at each time."""
+UNREMEMBERED: Final = frozenset({"set-cookie", "etag", "location", "authorization"})
+"""Fields that carry a secret, or a value that rarely comes again."""
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110 §5.6.2
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
-_fields: dict[tuple[str, str], Field] = {}
-"""Fields that were found right before; bounded, and free of secrets like the one in writer.py."""
+_fields: dict[tuple[str, str], Field | int] = {}
+"""Fields that were found right before, Content-Length as the number it is; bounded, and free of secrets."""
 
 _statuses: dict[str, int] = {}
 """The same for status lines."""
@@ -104,12 +112,12 @@ class FileWrapper:
 class _Call:
     """One call of the application, and what it has said so far."""
 
-    __slots__ = ("_declared_length", "_fields", "_head_has_left", "_status", "_written")
+    __slots__ = ("_fields", "_head_has_left", "_length", "_status", "_written")
 
     def __init__(self) -> None:
         self._status = 0  # none yet
         self._fields: list[Field] = []
-        self._declared_length = False
+        self._length = UNDECLARED
         self._head_has_left = False
         self._written: list[bytes] = []
 
@@ -134,9 +142,7 @@ class _Call:
             code = _statuses.get(status) or _status_code(status)
             if not isinstance(response_headers, list):
                 raise LocalError(f"headers are a list of tuples (name, value), not {type(response_headers).__name__}")
-            known = _fields.get
-            self._declared_length = False
-            self._fields = [known(pair) or self._new_field(pair) for pair in response_headers]
+            self._take_fields(response_headers)
         except TypeError:  # something in it cannot be looked up, so it is no str, and no tuple of two
             _raise_wrong_types(status, response_headers)
         self._status = code
@@ -150,17 +156,23 @@ class _Call:
             self._head_has_left = True  # as far as the application can tell
             self._written.append(data)
 
-    def _new_field(self, pair: tuple[str, str]) -> Field:
-        """Check and encode a field that is not remembered. Raises LocalError."""
-        field = _encoded(pair)
-        lower = field[0].lower()
-        if lower in HOP_BY_HOP:
-            raise LocalError(f"the header {pair[0]} is the server's to send, not an application's (PEP 3333)")
-        if lower == b"content-length":
-            self._declared_length = True
-        elif len(pair[0]) + len(pair[1]) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
-            _remember(_fields, pair, field)
-        return field
+    def _take_fields(self, headers: list[tuple[str, str]]) -> None:
+        """Check and encode the headers; the length is kept apart from the others. Raises LocalError."""
+        known = _fields.get
+        length = UNDECLARED
+        fields: list[Field] = []
+        for pair in headers:
+            field = known(pair)
+            if field is None:
+                field = _new_field(pair)
+            if type(field) is tuple:
+                fields.append(field)
+            elif length == UNDECLARED:
+                length = field  # type: ignore[assignment]  # mypy does not see that it is no tuple
+            else:
+                raise LocalError("the header Content-Length may stand once in a response")
+        self._fields = fields
+        self._length = length
 
     # For the driver
 
@@ -170,18 +182,20 @@ class _Call:
             return self._listed(result)
         blocks = _Blocks(result, self._written)
         try:
-            lead = blocks.lead()
+            lead = blocks.take_lead()
             self._check_started()
-            if lead and self._status not in BODILESS:
-                self._head_has_left = True
-                if not self._declared_length and not self._written and _is_single(result):
-                    self._fields.append((b"content-length", b"%d" % len(lead)))
-                return Response(self._status, self._fields, blocks)
+            if not lead or self._status in BODILESS:
+                blocks.close()
+                return self._whole(b"")
         except BaseException:
             blocks.close()
             raise
-        blocks.close()
-        return self._whole(b"")
+        self._head_has_left = True
+        size = len(lead)
+        if self._length == size or (self._length == UNDECLARED and not self._written and _is_single(result)):
+            return Response(self._status, self._fields, WholeBody(lead, blocks.finish))
+        blocks.put_back(lead)
+        return self._streamed(blocks)
 
     def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
         """What to send for blocks that are all there: the length is known."""
@@ -196,16 +210,26 @@ class _Call:
         size = sum(map(len, blocks))
         if size <= SMALL_BODY_BYTES or self._status in BODILESS:
             return self._whole(b"".join(blocks))
-        if not self._declared_length:
-            self._fields.append((b"content-length", b"%d" % size))
-        return Response(self._status, self._fields, iter(blocks))
+        if self._length == UNDECLARED:
+            self._length = size
+        return self._streamed(iter(blocks))
 
     def _whole(self, body: bytes) -> Response:
-        if self._status in BODILESS:
+        """A response whose length the server says, unless the application says another."""
+        status = self._status
+        if status in BODILESS:
             body = b""
-            if self._status != 304:  # it may not stand there (RFC 9110 §8.6), and Django adds it to every response
-                self._fields = [field for field in self._fields if field[0].lower() != b"content-length"]
-        return Response(self._status, self._fields, body)
+        if self._length not in (UNDECLARED, len(body)) and status not in LENGTHLESS:
+            self._say_length()
+        return Response(status, self._fields, body)
+
+    def _streamed(self, blocks: Iterator[bytes]) -> Response:
+        if self._length != UNDECLARED:
+            self._say_length()
+        return Response(self._status, self._fields, blocks)
+
+    def _say_length(self) -> None:
+        self._fields.append((b"content-length", b"%d" % self._length))
 
     def _check_started(self) -> None:
         if not self._status:
@@ -219,20 +243,23 @@ class _Blocks:
 
     # Any: it is what this is to find out
     def __init__(self, result: Any, written: list[bytes]) -> None:
-        if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+        if isinstance(result, (str, bytes)) or not hasattr(result, "__iter__"):
             what = type(result).__name__
             raise LocalError(f"a WSGI application returns an iterable of bytes, such as a list, not {what}")
         self._result: object = result
         self._blocks: Iterator[bytes] = chain(written, result)
 
-    def lead(self) -> bytes:
-        """The first block that is not empty, which also comes again, or an empty one when there is none."""
+    def take_lead(self) -> bytes:
+        """The first block that is not empty, or an empty one when there is none."""
         for block in self._blocks:
             if block:
                 _check_block(block)
-                self._blocks = chain((block,), self._blocks)
                 return block
         return b""
+
+    def put_back(self, lead: bytes) -> None:
+        """Let a block come before the rest."""
+        self._blocks = chain((lead,), self._blocks)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -243,6 +270,15 @@ class _Blocks:
             _check_block(block)
         return block
 
+    def finish(self) -> None:
+        """Let the application come to its end and clean up: no block is to be left. Raises LocalError."""
+        try:
+            for block in self._blocks:
+                if block:
+                    raise LocalError("the body is longer than Content-Length said; what is too much was not sent")
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Let the application clean up. A second call does nothing."""
         result, self._result = self._result, None
@@ -251,7 +287,7 @@ class _Blocks:
 
 def _is_single(result: object) -> bool:
     """Whether a result says that it has one block: then its length is that of the body (PEP 3333)."""
-    return isinstance(result, Sized) and len(result) == 1
+    return hasattr(result, "__len__") and len(result) == 1
 
 
 def _check_block(block: object) -> None:
@@ -274,6 +310,22 @@ def _status_code(status: str) -> int:
     if len(status) <= MAX_REMEMBERED_CHARACTERS:
         _remember(_statuses, status, int(code))
     return int(code)
+
+
+def _new_field(pair: tuple[str, str]) -> Field | int:
+    """Check and encode a field that is not remembered; a length is only its number. Raises LocalError."""
+    field: Field | int = _encoded(pair)
+    name, value = pair
+    lower = name.lower()
+    if lower in HOP_BY_HOP:
+        raise LocalError(f"the header {name} is the server's to send, not an application's (PEP 3333)")
+    if lower == "content-length":
+        if not (value.isdecimal() and len(value) <= MAX_LENGTH_DIGITS):
+            raise LocalError(f"Content-Length must be one decimal number, not {value!r}")
+        field = int(value)
+    if len(name) + len(value) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
+        _remember(_fields, pair, field)
+    return field
 
 
 def _encoded(pair: Any) -> Field:

@@ -12,7 +12,7 @@ import pytest
 from h1core import LocalError, Request, Response
 from h1core.adapters import wsgi
 from h1core.adapters.wsgi import FileWrapper, wsgi_handler
-from h1core.handler import close_pieces, first_part
+from h1core.handler import WholeBody, close_pieces, first_part
 
 GET = Request(b"GET", b"/", [(b"host", b"a")])
 HEAD = Request(b"HEAD", b"/", [(b"host", b"a")])
@@ -104,7 +104,50 @@ def test_an_iterable_that_says_it_has_one_block_gets_its_length() -> None:
     )
     assert parts(returning(Counted(b"one", b"two")))[0].headers == [TEXT_ON_THE_WIRE]
     own = ("Content-Length", "5")
-    assert parts(returning(Counted(b"hello"), own))[0].headers == [TEXT_ON_THE_WIRE, (b"Content-Length", b"5")]
+    assert parts(returning(Counted(b"hello"), own))[0].headers == [TEXT_ON_THE_WIRE, (b"content-length", b"5")]
+
+
+@pytest.mark.parametrize("result", [Result(b"hello"), iter([b"hello"]), iter([b"", b"hello", b""])])
+def test_an_iterable_whose_first_block_has_the_length_is_whole(result: Any) -> None:
+    response = wsgi_handler(returning(result, ("Content-Length", "5")))(GET)
+    assert isinstance(response.body, WholeBody)
+    assert response.body.data == b"hello"
+    response.body.close()
+    assert getattr(result, "closed", 1) == 1
+
+
+def test_an_iterable_comes_to_its_end_after_its_length() -> None:
+    steps: list[str] = []
+
+    def blocks() -> Iterator[bytes]:
+        yield b"hello"
+        steps.append("went on")
+        yield b""
+        steps.append("ended")
+
+    response = wsgi_handler(returning(blocks(), ("Content-Length", "5")))(GET)
+    assert steps == []
+    close_pieces(response.body)
+    assert steps == ["went on", "ended"]
+
+
+def test_what_comes_after_its_length_is_a_mistake() -> None:
+    result = Result(b"hello", b"", b"you")
+    response = wsgi_handler(returning(result, ("Content-Length", "5")))(GET)
+    with pytest.raises(LocalError, match=r"^the body is longer than Content-Length said; what is too much was not"):
+        close_pieces(response.body)
+    assert result.closed == 1
+
+
+@pytest.mark.parametrize("length", ["", "five", "-5", "+5", "5, 5", "0x5", "5" * 19, "\xb2"])
+def test_a_length_that_is_no_number_is_refused(length: str) -> None:
+    with pytest.raises(LocalError, match=r"^Content-Length must be one decimal number, not '"):
+        parts(returning([b"hello"], ("Content-Length", length)))
+
+
+def test_a_length_stands_once() -> None:
+    with pytest.raises(LocalError, match=r"^the header Content-Length may stand once in a response$"):
+        parts(returning([b"hello"], ("Content-Length", "5"), ("content-length", "5")))
 
 
 def test_a_long_list_is_not_copied_and_has_its_length_all_the_same() -> None:
@@ -159,7 +202,7 @@ def test_a_status_without_content_has_none(status: str, make: Callable[[], Any])
 def test_the_length_stays_only_where_it_is_another_responses() -> None:
     length = ("Content-Length", "9")
     assert parts(returning([], length, status="204 No Content"))[0].headers == [TEXT_ON_THE_WIRE]
-    assert (b"Content-Length", b"9") in parts(returning([], length, status="304 Not Modified"))[0].headers
+    assert (b"content-length", b"9") in parts(returning([], length, status="304 Not Modified"))[0].headers
 
 
 def test_head_has_the_fields_of_get_and_no_body() -> None:
@@ -171,7 +214,7 @@ def test_head_has_the_fields_of_get_and_no_body() -> None:
     assert parts(returning(result), HEAD) == (Response(200, [TEXT_ON_THE_WIRE], b""), None)
     assert result.closed == 1
     own = ("Content-Length", "12345")
-    assert parts(returning([], own), HEAD)[0].headers == [TEXT_ON_THE_WIRE, (b"Content-Length", b"12345")]
+    assert parts(returning([], own), HEAD)[0].headers == [TEXT_ON_THE_WIRE, (b"content-length", b"12345")]
 
 
 # close.
@@ -413,8 +456,8 @@ def test_a_value_may_have_tabs_and_what_latin_1_has() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(wsgi.HOP_BY_HOP))
-def test_a_header_about_the_connection_is_the_servers(name: bytes) -> None:
-    for spelled in (name.decode(), name.decode().title()):
+def test_a_header_about_the_connection_is_the_servers(name: str) -> None:
+    for spelled in (name, name.title()):
         with pytest.raises(LocalError, match=rf"^the header {spelled} is the server's to send"):
             parts(starting("200 OK", [(spelled, "x")]))
 

@@ -123,15 +123,30 @@ def test_an_old_client_gets_an_iterator_until_the_end(serve: Serve) -> None:
 def test_an_iterator_whose_length_the_application_says_goes_out_as_it_is(serve: Serve) -> None:
     body = Body(b"one", b"two")
     out = serve(returning(body, ("Content-Length", "6"))).talk(GET)
-    assert out == b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n" + DATE + b"\r\nonetwo"
+    assert out == b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\ncontent-length: 6\r\n" + DATE + b"\r\nonetwo"
     assert body.closed == 1
+
+
+def test_an_iterable_with_its_length_in_one_block_goes_out_in_one_write(serve: Serve, writes: list[int]) -> None:
+    body = Body(b"hello")
+    out = serve(returning(body, ("Content-Length", "5"))).talk(GET, GET)
+    assert bodies(out) == [b"hello", b"hello"]
+    assert (len(writes), body.closed) == (2, 2)
+
+
+def test_what_comes_after_its_length_is_not_sent_but_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    body = Body(b"hello", b"you")
+    assert bodies(serve(returning(body, ("Content-Length", "5"))).talk(GET, GET)) == [b"hello", b"hello"]
+    assert body.closed == 2
+    assert error_lines(caplog) == ["closing the handler's body failed"] * 2
+    assert "the body is longer than Content-Length said" in caplog.text
 
 
 @pytest.mark.parametrize("make", [lambda: [b"hello"], lambda: Body(b"hello")], ids=["list", "iterable"])
 def test_head_gets_the_head(serve: Serve, make: Callable[[], Any]) -> None:
     result = make()
     out = serve(returning(result, ("Content-Length", "5"))).talk(HEAD, HEAD)
-    assert out.count(b"Content-Length: 5\r\n") == 2
+    assert out.count(b"content-length: 5\r\n") == 2
     assert out.endswith(b"\r\n\r\n")
     assert b"hello" not in out
     assert getattr(result, "closed", 2) == 2
@@ -173,6 +188,7 @@ FAILING = [
     returning(lambda: Body(fails=True)),
     returning([b"hello"], ("Content-Length", "4")),
     returning([b"hello"], ("Content-Length", "6")),
+    returning(lambda: Body(b"hello"), ("Content-Length", "five")),
     returning([b"hello"], ("Content-Length", "5"), ("content-length", "5")),
     returning([b"hello"], ("Set-Cookie", "a\r\nb: c")),
     returning([b"hello"], status="101 Switching Protocols"),

@@ -128,3 +128,26 @@ def test_close_is_called_in_the_thread_that_ran_the_application(serve: Serve) ->
     running.drain()
     assert threads[0].startswith("h1core-worker-")
     assert threads == [threads[0]] * 2
+
+
+@pytest.mark.parametrize("headers", [[TEXT], [TEXT, ("Content-Length", "6")]], ids=["chunked", "length"])
+def test_a_client_has_its_response_before_the_application_is_closed(headers: Any, serve: Serve) -> None:
+    has_come = threading.Event()
+    closed: list[bool] = []
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            closed.append(has_come.wait(PATIENCE_S))
+
+    def app(environ: dict[str, Any], start_response: Start) -> Body:
+        start_response("200 OK", headers)
+        return Body([b"onetwo"])
+
+    running = serve(wsgi_handler(app), threads=1)
+    connection = connect(running)
+    connection.request("GET", "/")
+    assert connection.getresponse().read(6) == b"onetwo"
+    has_come.set()
+    connection.close()
+    running.drain()
+    assert closed == [True]
