@@ -21,6 +21,7 @@ from typing import Final, NoReturn, Protocol
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
+from .files import as_file
 from .listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
 from .loading import App, AppFailed, interface_of, is_async, load
 from .log_stream import LogStream
@@ -140,7 +141,8 @@ def _plain_handler(app: App, threads: int, root_path: str) -> App:
 def _wsgi_handler(app: App, threads: int, root_path: str) -> App:
     from h1core.adapters.wsgi import wsgi_handler  # likewise
 
-    return wsgi_handler(app, root_path=root_path, multithread=threads > 1, errors=LogStream("h1core.wsgi"))
+    errors = LogStream("h1core.wsgi")
+    return wsgi_handler(app, root_path=root_path, multithread=threads > 1, errors=errors, as_file=as_file)
 
 
 ADAPTERS: Final[dict[str, Callable[[App, int, str], App]]] = {"handler": _plain_handler, "wsgi": _wsgi_handler}

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "grammar": "",
     "buffer": "",
     "connection_field": "",
-    "output": "errors",
+    "output": "errors events",
     "head": "errors config events grammar",
     "framing": "errors config grammar",
     "request": "errors config events connection_field head framing",

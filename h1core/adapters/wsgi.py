@@ -17,9 +17,12 @@ from wsgiref.types import ErrorStream, WSGIApplication
 from h1core.adapters.wsgi_environ import EnvironMaker
 from h1core.errors import LocalError
 from h1core.events import Request, Response
-from h1core.handler import Handler, WholeBody, close_pieces
+from h1core.handler import FileBody, Handler, WholeBody, close_pieces
 
 Field: TypeAlias = tuple[bytes, bytes]
+
+AsFile: TypeAlias = Callable[[object], FileBody | None]
+"""Gives the rest of an open file as a body that stays when the file is closed, or None; `drivers.files` has it."""
 
 BODILESS: Final = frozenset({204, 205, 304})
 """Final statuses without content; what an application gives all the same is left out, as for HEAD."""
@@ -63,12 +66,14 @@ def wsgi_handler(
     multithread: bool = False,
     multiprocess: bool = False,
     errors: ErrorStream | None = None,
+    as_file: AsFile | None = None,
 ) -> Handler:
     """A handler that runs a WSGI application.
 
     `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread` says that several threads run
-    it at once, `multiprocess` the same of processes. `errors` is `wsgi.errors`; stderr if it is not given. Raises
-    LocalError for a root path that is none.
+    it at once, `multiprocess` the same of processes. `errors` is `wsgi.errors`; stderr if it is not given. `as_file`
+    tells which files of `wsgi.file_wrapper` may be sent by reference; else they are read. Raises LocalError for a root
+    path that is none.
     """
     common = {
         "wsgi.errors": errors or sys.stderr,
@@ -80,7 +85,10 @@ def wsgi_handler(
 
     def handle(request: Request) -> Response:
         call = _Call()
-        return call.response(app(make_environ(request), call.start_response))
+        result = app(make_environ(request), call.start_response)
+        if as_file is not None and type(result) is FileWrapper:
+            return call.file_response(result, as_file)
+        return call.response(result)
 
     return handle
 
@@ -196,6 +204,24 @@ class _Call:
             return Response(self._status, self._fields, WholeBody(lead, blocks.finish))
         blocks.put_back(lead)
         return self._streamed(blocks)
+
+    def file_response(self, result: FileWrapper, as_file: AsFile) -> Response:
+        """What to send for a wrapped file. Raises like `response`.
+
+        The application's own file is closed at once, in the thread that has opened it: the body has one of its own.
+        """
+        body = as_file(result.file) if self._status and not self._written and self._status not in BODILESS else None
+        if body is None:
+            return self.response(result)
+        try:
+            result.close()
+        except BaseException:
+            body.close()
+            raise
+        if self._length != UNDECLARED:
+            body.size = min(body.size, self._length)
+            self._say_length()
+        return Response(self._status, self._fields, body)
 
     def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
         """What to send for blocks that are all there: the length is known."""

@@ -6,6 +6,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 import pytest
+from h1core.drivers.files import as_file
 
 from h1core import Timeouts
 from h1core.adapters.wsgi import wsgi_handler
@@ -53,7 +54,7 @@ class Served:
 def serve(request: pytest.FixtureRequest, make_world: MakeWorld) -> Serve:
     def make(app: Any, **options: Any) -> Served:
         threads: int = request.param
-        return Served(make_world(wsgi_handler(app), threads=threads, **options), threads)
+        return Served(make_world(wsgi_handler(app, as_file=as_file), threads=threads, **options), threads)
 
     return make
 

@@ -1,12 +1,17 @@
 """WSGI applications on real sockets, inline and on worker threads, asked by http.client."""
 
 import http.client
+import os
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
+from h1core.drivers.files import as_file
 
 from h1core.adapters.wsgi import wsgi_handler
 
@@ -151,3 +156,67 @@ def test_a_client_has_its_response_before_the_application_is_closed(headers: Any
     connection.close()
     running.drain()
     assert closed == [True]
+
+
+# Files.
+
+
+class Files:
+    """Answers with a file, which it closes when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Any:
+        start_response("200 OK", [TEXT])
+        return environ["wsgi.file_wrapper"](self.path.open("rb"))
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes the system sent of files by itself."""
+    counts: list[int] = []
+    original = os.sendfile
+
+    def sendfile(*arguments: Any) -> int:
+        counts.append(original(*arguments))
+        return counts[-1]
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    return counts
+
+
+@each_threads
+def test_the_system_sends_files_by_itself(threads: int, serve: Serve, sent: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    content = os.urandom(1000) * 10_000
+    path.write_bytes(content)
+    running = serve(wsgi_handler(Files(path), as_file=as_file), threads=threads)
+    connection = connect(running)
+    for _ in range(2):
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        assert (response.getheader("Content-Length"), response.read() == content) == ("10000000", True)
+        connection.request("HEAD", "/")
+        response = connection.getresponse()
+        assert (response.getheader("Content-Length"), response.read(), response.will_close) == ("10000000", b"", False)
+    connection.close()
+    assert sum(sent) == 20_000_000
+
+
+@each_threads
+def test_clients_that_do_not_want_all_of_a_file_leave_nothing_behind(
+    threads: int, serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    running = serve(wsgi_handler(Files(path), as_file=as_file), threads=threads)
+    clients = [running.connect(receive_buffer=4096) for _ in range(8)]  # more than there are threads
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(100)
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    running.drain()
