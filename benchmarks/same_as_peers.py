@@ -2,12 +2,13 @@
 
 python benchmarks/same_as_peers.py
 
-Each request goes as raw bytes over a connection of its own. Status, fields and body of every answer are compared, Server,
-Date and the case of names left aside. docs/peers.md explains each line of the output; a difference that is not explained
-there is a bug here or there. A peer is an entry in PEERS, an interface one in APPS.
+Each request goes as raw bytes over a connection of its own. Status, fields and body of every answer are compared,
+Server, Date and the case of names left aside. docs/peers.md explains each line of the output; a difference that is not
+explained there is a bug here or there. A peer is an entry in PEERS, an interface one in APPS.
 """
 
 import contextlib
+import functools
 import http.client
 import importlib.util
 import io
@@ -40,12 +41,10 @@ PEERS = {
 
 
 def flask_app(environ: dict[str, Any], start_response: Any) -> Any:
-    """The application, made when the first request comes."""
-    global flask_app  # noqa: PLW0603 - it puts itself in its own place
-    flask_app = make_flask_app()
-    return flask_app(environ, start_response)
+    return make_flask_app()(environ, start_response)
 
 
+@functools.cache
 def make_flask_app() -> Any:
     import flask
 
@@ -207,8 +206,8 @@ def ask(port: int, name: str) -> Answer:
     except http.client.IncompleteRead as error:
         body = f"{error.partial.decode('latin-1')} (cut)"
     fields: dict[str, str] = {}
-    for field, value in response.getheaders():
-        field = field.lower()
+    for name_as_sent, value in response.getheaders():
+        field = name_as_sent.lower()
         if field not in LEFT_ASIDE:
             fields[field] = f"{fields[field]}, {value}" if field in fields else value
     return Answer(f"{response.status} {response.reason}", fields, body)
