@@ -1,6 +1,7 @@
 """One table of scenarios, and what runs it: both drivers, in memory to the instant, and on real sockets.
 
-The table stands in scenario_messages.py, scenario_limits.py and scenario_ends.py; what a row can say is in scenario.py.
+The table stands in scenario_messages.py, scenario_limits.py, scenario_deadlines.py and scenario_ends.py; what a row can
+say is in scenario.py and scenario_steps.py.
 """
 
 import os
@@ -14,7 +15,8 @@ from h1core import CloseReason, Disposition, Limits, Timeouts
 
 from .memory_worlds import play_on_selectors, play_on_trio
 from .scenario import Kind, Record, Row, check_reasons
-from .scenario_ends import DEADLINES, ENDS
+from .scenario_deadlines import DEADLINES
+from .scenario_ends import ENDS
 from .scenario_limits import LIMITS, REFUSALS
 from .scenario_messages import BODIES, REQUESTS, RESPONSES
 from .socket_world import play_on_sockets
