@@ -286,7 +286,7 @@ LIMITS = [
     ),
     Row(
         "max_buffer_bytes: pipelined requests wait in the network",
-        (Send(get(b"/1")), Called(1), Send(GET * 200), Release(), Gets(ok(b"/1") + ok(b"/") * 200)),
+        (Send(get(b"/1")), Called(1), Send(GET * 60), Release(), Gets(ok(b"/1") + ok(b"/") * 60)),
         handler=target,
         limits={
             "max_buffer_bytes": 600,

@@ -358,9 +358,9 @@ RESPONSES = [
     ),
     Row(
         "a stream of more pieces than a turn has",
-        (Send(LAST_GET), Gets(chunked([b"%d" % number for number in range(200)], CLOSE))),
+        (Send(LAST_GET), Gets(chunked([b"%d" % number for number in range(100)], CLOSE))),
         lingers(CloseReason.PEER_ASKED),
-        pieces_of(*(b"%d" % number for number in range(200))),
+        pieces_of(*(b"%d" % number for number in range(100))),
     ),
     Row(
         "a stream waits for its client",
@@ -372,9 +372,9 @@ RESPONSES = [
             Wait(20),
             Takes(10_000),
             Widen(),
-            Gets(chunked([PIECE] * 100)),
+            Gets(chunked([PIECE] * 40)),
         ),
-        handler=pieces_of(*[PIECE] * 100),
+        handler=pieces_of(*[PIECE] * 40),
         window_bytes=20_000,
         timeouts={"write_timeout": 60},
     ),

@@ -56,6 +56,9 @@ def own(status: bytes, sentence: str, connection: bytes = CLOSE, *, fields: byte
 BAD = b"400 Bad Request"
 LARGE_FIELDS = b"431 Request Header Fields Too Large"
 
+TWO_OF_TWO = b"3\r\ntwo\r\n0\r\n\r\n"
+ONE_OF_TWO = chunked([b"one", b"two"]).removesuffix(TWO_OF_TWO)
+
 FAILED = own(b"500 Internal Server Error", "The application failed.", b"")
 OVERLOADED = own(
     b"503 Service Unavailable", "The server has more requests than it can handle.", fields=b"retry-after: 1"

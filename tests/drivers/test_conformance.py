@@ -1,6 +1,7 @@
 """One table of scenarios, and what runs it: both drivers, in memory to the instant, and on real sockets.
 
-The table stands in scenario_messages.py, scenario_limits.py and scenario_ends.py; what a row can say is in scenario.py.
+The table stands in scenario_messages.py, scenario_limits.py, scenario_deadlines.py and scenario_ends.py; what a row can
+say is in scenario.py and scenario_steps.py.
 """
 
 import os
@@ -14,7 +15,8 @@ from h1core import CloseReason, Disposition, Limits, Timeouts
 
 from .memory_worlds import play_on_selectors, play_on_trio
 from .scenario import Kind, Record, Row, check_reasons
-from .scenario_ends import DEADLINES, ENDS
+from .scenario_deadlines import DEADLINES
+from .scenario_ends import ENDS
 from .scenario_limits import LIMITS, REFUSALS
 from .scenario_messages import BODIES, REQUESTS, RESPONSES
 from .socket_world import play_on_sockets
@@ -37,12 +39,12 @@ OUT_OF_REACH: dict[str | CloseReason, str] = {
 
 
 def runs(kinds: tuple[Kind, ...], *, on_sockets: bool = False) -> list[Any]:
-    """The rows, each in every one of these ways in which it can be run; where it takes time, in one of them."""
+    """The rows, each in every one of these ways in which it can be run; on sockets in two, or one if it takes time."""
     found = []
     for number, row in enumerate(ROWS):
         possible = [kind for kind in kinds if kind in row.kinds]
-        if row.due and on_sockets:
-            possible = possible[number % len(possible) :][:1]
+        if on_sockets:
+            possible = (possible * 2)[number % len(possible) :][: 1 if row.due else min(2, len(possible))]
         found += [pytest.param(row, kind, id=f"{row.name}-{kind.value}") for kind in possible]
     return found
 
