@@ -165,7 +165,17 @@ class Application:
             release(request)
 
     async def _stream(self, connection: Connection, pieces: AsyncPieces) -> None:
-        """Take pieces of body from the application while the peer keeps up; what it raises cuts the connection."""
+        """Take pieces of body from the application, until the peer resets the connection while one is waited for."""
+        if not pieces.waits:
+            await self._send_pieces(connection, pieces)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_lost, connection, nursery.cancel_scope)
+            await self._send_pieces(connection, pieces)
+            nursery.cancel_scope.cancel()
+
+    async def _send_pieces(self, connection: Connection, pieces: AsyncPieces) -> None:
+        """Send pieces while the peer keeps up; what the application raises cuts the connection."""
         conn = connection.conn
         taken = 0
         try:
@@ -184,6 +194,15 @@ class Application:
             where = address_in_words(connection.peer)
             logger.exception("the handler's body failed; the connection to %s is cut", where)
             conn.abort(CloseReason.APPLICATION_FAILED)
+
+
+async def _cancel_when_lost(connection: Connection, scope: trio.CancelScope) -> None:
+    """Read on, as far as there is room, because that is how a reset is seen. A peer that only closes its side stays."""
+    conn = connection.conn
+    while conn.wants_read:
+        await connection.read()
+    if conn.state is State.CLOSED:
+        scope.cancel()
 
 
 async def _cancel_when_gone(connection: Connection, scope: trio.CancelScope) -> None:

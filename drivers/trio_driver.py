@@ -200,9 +200,18 @@ class Server:
                     self._acceptor.rest_after(error)
                 else:
                     self._acceptor.worked()
-                    self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
+                    await self._admit(stream)
         finally:
             await trio.aclose_forcefully(listener)
+
+    async def _admit(self, stream: "trio.abc.Stream") -> None:
+        """Take in an accepted stream when there is room: another listener may have taken the last place meanwhile."""
+        try:
+            await self._until_admission()
+        except trio.Cancelled:
+            await trio.aclose_forcefully(stream)
+            raise
+        self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
 
     async def _until_admission(self) -> None:
         """Wait until policy wants newcomers."""

@@ -6,6 +6,7 @@ from .scenario import (
     KEPT,
     THREADS,
     WAITING_KINDS,
+    Kind,
     Row,
 )
 from .scenario_steps import (
@@ -296,11 +297,19 @@ ENDS = [
     ),
     Row(
         "reset while a stream takes its time",
+        (Send(GET), Gets(ONE_OF_TWO), Called(1), Reset(), Gone(1), Release()),
+        BROKEN,
+        pieces_of(b"one", b"two"),
+        held_after=1,
+        kinds=WAITING_KINDS - {Kind.EXCHANGE},
+    ),
+    Row(
+        "reset while a handler that streams by itself takes its time",
         (Send(GET), Gets(ONE_OF_TWO), Called(1), Reset(), Release(), Gone(1)),
         BROKEN,
         pieces_of(b"one", b"two"),
         held_after=1,
-        kinds=WAITING_KINDS,
+        kinds=frozenset({Kind.EXCHANGE}),
     ),
     Row(
         "a drain waits for a stream that takes its time",
