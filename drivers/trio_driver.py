@@ -160,10 +160,20 @@ class Server:
             self._open_socket(sock, peer)
         self._acceptor.close_listeners()
         for connection in self._connections.values():
-            connection.read_now()
+            connection.look()
         for conn in self._core.begin_drain():
             self._connections[conn].wake()
+        self._nursery.start_soon(self._end_by_deadline)
         self._see_whether_over()
+
+    async def _end_by_deadline(self) -> None:
+        """End what the drain has not ended in its time, such as a handler whose client has gone."""
+        deadline = self._core.drain_deadline
+        if deadline is not None:
+            await trio.sleep_until(deadline)
+        while (due_at := self._core.next_deadline) is not None and due_at <= trio.current_time():
+            await trio.lowlevel.checkpoint()  # each connection ends by its own deadline first
+        self._ended.set()
 
     def _see_whether_over(self) -> None:
         if self._core.phase is Phase.STOPPED:
@@ -196,7 +206,9 @@ class Server:
                 await self._until_admission()
                 try:
                     stream = await listener.accept()
-                except OSError as error:
+                except trio.ClosedResourceError:
+                    return
+                except (OSError, trio.BrokenResourceError) as error:
                     self._acceptor.rest_after(error)
                 else:
                     self._acceptor.worked()

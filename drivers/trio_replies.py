@@ -183,10 +183,7 @@ class ThreadReply:
 
     def _next(self) -> bytes | PieceEnd:
         with self._lock:
-            try:
-                return END if self._pieces is None else next(self._pieces, END)
-            except StopIteration as error:  # from within, where no generator guards it; trio could not pass it on
-                raise RuntimeError("the handler's body raised StopIteration") from error
+            return END if self._pieces is None else next(self._pieces, END)
 
     def _close(self) -> None:
         with self._lock:

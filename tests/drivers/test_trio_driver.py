@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from h1core.drivers.listeners import listen, parse_address
 from h1core.drivers.trio_driver import Server, serve
 
