@@ -32,6 +32,8 @@ class TrioExchange(Exchange):
 
     async def receive(self) -> bytes:
         """The next piece of the request body, or `b""` at its end."""
+        if self.is_over:
+            raise LocalError("the handler of this request has returned; what comes now is not its body")
         if self._is_receiving:
             raise LocalError("another task is receiving the body of this request; let one task do it")
         self._is_receiving = True
