@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import trio
+
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Request, Response, Sendable
 from h1core.exchange import Exchange
@@ -15,7 +17,7 @@ from .trio_connection import OVER, Connection
 class TrioExchange(Exchange):
     """One request of one connection."""
 
-    __slots__ = ("_body_is_over", "_connection", "_is_receiving", "_log", "has_begun", "is_complete")
+    __slots__ = ("_body_is_over", "_connection", "_ended_early", "_is_receiving", "_log", "has_begun", "is_complete")
 
     def __init__(self, connection: Connection, request: Request, log: Callable[[Response], None] | None) -> None:
         self.request = request
@@ -23,6 +25,8 @@ class TrioExchange(Exchange):
         self._log = log
         self._body_is_over = request.end_stream
         self._is_receiving = False
+        self._ended_early: bool | None = None
+        """The peer closed its side along with its request; None before that was looked at."""
         self.has_begun = False
         """Something of the response was sent."""
         self.is_complete = False
@@ -38,10 +42,22 @@ class TrioExchange(Exchange):
         finally:
             self._is_receiving = False
 
+    async def receive_part(self) -> tuple[bytes, bool]:
+        """The next piece, and False with the last one, whose end has mostly come along with it."""
+        piece = await self.receive()
+        inbox = self._connection.inbox
+        if piece and inbox and type(inbox[0]) is EndOfMessage:
+            await self.receive()
+        if self._body_is_over:
+            self._look()
+        return piece, not self._body_is_over
+
     async def _next_piece(self) -> bytes:
         connection = self._connection
         conn, inbox = connection.conn, connection.inbox
         while not self._body_is_over:
+            if self.is_complete:
+                raise self._body_lost()
             if inbox:
                 event = inbox.popleft()
                 if type(event) is Data:
@@ -71,8 +87,10 @@ class TrioExchange(Exchange):
         conn = connection.conn
         if self.is_complete:
             raise LocalError("the response to this request is complete; a handler sends one")
+        if type(event) is Response and event.body is None:
+            self._look()
         if conn.state in OVER:
-            raise Disconnected("the client is gone; the response cannot be delivered")
+            await self._raise_gone()
         if self.request.method == b"HEAD":
             if type(event) is Response and event.body is not None:
                 event, _ = first_part(self.request, event)
@@ -86,10 +104,35 @@ class TrioExchange(Exchange):
                 self._log(event)
         elif type(event) is EndOfMessage:
             self.is_complete = True
+        if self.is_complete:
+            connection.interrupt_waiters()
         await connection.flush()
         if conn.state is State.CLOSED and not self.is_complete:
-            raise Disconnected("the client is gone; the response cannot be delivered")
+            await self._raise_gone()
+
+    async def _raise_gone(self) -> None:
+        """Say that the client is gone; first to a task that waits for it, which may want to cancel this one."""
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        raise Disconnected("the client is gone; the response cannot be delivered")
 
     async def disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received."""
         await self._connection.disconnected()
+
+    async def left(self) -> None:
+        """Return when nobody waits for more of the response."""
+        connection = self._connection
+        self._look()
+        connection.read_now()  # who asks in a cancelled scope gets no further than to here
+        while not (self.is_complete or connection.conn.state in OVER):
+            if connection.is_gone and not self._ended_early:
+                return
+            await connection.wait_for_change()
+
+    def _look(self) -> None:
+        """Once the request is all there, see whether the peer closed its side along with it."""
+        conn = self._connection.conn
+        if self._ended_early is None and conn.state is not State.RECEIVING and conn.state is not State.DUPLEX:
+            self._connection.read_now()
+            self._ended_early = self._connection.is_gone
