@@ -17,7 +17,16 @@ from .trio_connection import OVER, Connection
 class TrioExchange(Exchange):
     """One request of one connection."""
 
-    __slots__ = ("_body_is_over", "_connection", "_ended_early", "_is_receiving", "_log", "has_begun", "is_complete")
+    __slots__ = (
+        "_body_is_over",
+        "_connection",
+        "_ended_early",
+        "_has_left",
+        "_is_receiving",
+        "_log",
+        "has_begun",
+        "is_complete",
+    )
 
     def __init__(self, connection: Connection, request: Request, log: Callable[[Response], None] | None) -> None:
         self.request = request
@@ -27,6 +36,7 @@ class TrioExchange(Exchange):
         self._is_receiving = False
         self._ended_early: bool | None = None
         """The peer closed its side along with its request; None before that was looked at."""
+        self._has_left = False
         self.has_begun = False
         """Something of the response was sent."""
         self.is_complete = False
@@ -122,13 +132,18 @@ class TrioExchange(Exchange):
 
     async def left(self) -> None:
         """Return when nobody waits for more of the response."""
+        if self._has_left:
+            await trio.lowlevel.checkpoint()  # some ask again and again
+            return
         connection = self._connection
-        self._look()
-        connection.read_now()  # who asks in a cancelled scope gets no further than to here
+        if not self.is_complete:
+            self._look()
+            connection.read_now()  # who asks in a cancelled scope gets no further than to here
         while not (self.is_complete or connection.conn.state in OVER):
             if connection.is_gone and not self._ended_early:
-                return
+                break
             await connection.wait_for_change()
+        self._has_left = True
 
     def _look(self) -> None:
         """Once the request is all there, see whether the peer closed its side along with it."""

@@ -47,10 +47,11 @@ MAY_IMPORT = {
     "handler": "errors events",
     "exchange": "events",
     "server.*": PARTS + " conn server.*",
-    "adapters.*": "errors events handler exchange",
+    "adapters.*": "errors events handler exchange adapters.*",
     "h1core": PARTS + " conn handler exchange server.*",
     "testing.*": CORE + " adapters.* testing.*",  # an in-memory client over a driver will get a row of its own
     "drivers.*": CORE + " drivers.* -drivers.__main__ -drivers.cli",
+    "drivers.trio_lifespan": CORE + " adapters.* drivers.* -drivers.__main__ -drivers.cli",
     "drivers.cli": CORE + " adapters.* drivers.* -drivers.__main__",
     "drivers.__main__": CORE + " adapters.* drivers.*",
     "__main__": "drivers.__main__ drivers.cli",
