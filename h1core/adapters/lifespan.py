@@ -136,7 +136,9 @@ class Lifespan:
     def startup_failure(self) -> StartupFailed:
         """The error for a startup that failed: one line, with the application's own words where they are one line."""
         lines = [line for line in self.details.splitlines() if line.strip()]
-        said = lines[-1].strip() if lines else repr(self.error) if self.error else ""
+        said = lines[-1].strip() if lines else ""
+        if self.error is not None and not said:
+            said = f"{self.error!r} (without a startup, return at once when scope['type'] is 'lifespan')"
         failure = StartupFailed(f"{self.stage.value}{': ' if said else ''}{said}")
         if self.error is not None and self.error.__traceback__ is not None:
             failure.__cause__ = self.error.with_traceback(self.error.__traceback__.tb_next)  # without our own frame

@@ -364,7 +364,7 @@ def test_the_trio_driver_gets_the_plan() -> None:
     ("name", "shown"),
     [
         ("cannot_start", ["ValueError: no database", "h1core: the application's startup failed: "
-         "ValueError('no database')"]),
+         "ValueError('no database') (without a startup, return at once when scope['type'] is 'lifespan')"]),
         ("has_words", ["Traceback:", "  here", "ValueError: no database",
          "h1core: the application's startup failed: ValueError: no database"]),
     ],
