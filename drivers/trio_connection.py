@@ -300,6 +300,11 @@ class Connection:
         if conn.close_reason is CloseReason.DRAIN_TIMEOUT:
             self._scope.cancel()  # also out of a handler
 
+    def cancel_if_closed(self) -> None:
+        """Cancel a handler that has sent its response, or lost its client, and goes on."""
+        if self.conn.state is State.CLOSED:
+            self._scope.cancel()
+
 
 Answer: TypeAlias = Callable[[Connection, Request], Awaitable[None]]
 """Gets a request answered, or sees to it that the connection ends."""

@@ -216,7 +216,14 @@ class Server:
             connection.read_now()
         for conn in self._core.begin_drain():
             self._connections[conn].wake()
+        self._nursery.start_soon(self._cancel_latecomers)
         self._see_whether_over()
+
+    async def _cancel_latecomers(self) -> None:
+        """At the end of the drain, end handlers that are still at work though their connection is over."""
+        await trio.sleep(self._core.timeouts.drain_timeout)
+        for connection in self._connections.values():
+            connection.cancel_if_closed()
 
     def _see_whether_over(self) -> None:
         if self._core.phase is Phase.STOPPED:

@@ -12,7 +12,7 @@ import trio
 from h1core.drivers.listeners import listen, parse_address
 from h1core.drivers.trio_driver import serve
 
-from h1core import Limits
+from h1core import Limits, Timeouts
 from h1core.adapters.asgi import AsgiHandler, Message, Receive, Scope, Send
 
 from ..wire import answers, statuses
@@ -558,3 +558,33 @@ def test_a_body_over_the_limit_is_refused_and_its_application_told() -> None:
         assert told == ["http.request", "http.disconnect"]
 
     on(app, test, limits=Limits(max_body_bytes=10))
+
+
+@pytest.mark.parametrize("when", ["idle", "closed"])
+def test_what_an_application_does_after_its_response_ends_with_the_drain(when: str) -> None:
+    """The connection may be idle by then, or gone: neither has a deadline for a drain any more."""
+    begun = trio.Event()
+    is_cancelled = False
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal is_cancelled
+        await hello(scope, receive, send)
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            is_cancelled = True
+            raise
+
+    async def test(served: Any) -> None:
+        client = await served.connect()
+        await client.send(GET if when == "idle" else LAST_GET)
+        await begun.wait()
+        await client.until(b"hello")
+        if when == "closed":
+            await client.reset()
+        served.drain.set()
+        await served.has_ended.wait()
+        assert is_cancelled
+
+    on(app, test, timeouts=Timeouts(drain_timeout=0.05, linger_timeout=0.01))
