@@ -101,9 +101,13 @@ class Server:
 
     # Running
 
-    def run(self) -> None:
-        """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises."""
+    def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises.
+
+        Calls `started` before it begins.
+        """
         self._open_wake()
+        started()
         try:
             while not self._stop_asked and self._core.phase is not Phase.STOPPED:
                 self.tick()

@@ -18,7 +18,7 @@ from h1core.state import CloseReason, State
 from .answering import address_in_words, failure_response, in_words, log_access, overload_answer, release, send_first
 from .loading import is_async
 from .pool import PieceEnd
-from .trio_connection import Connection
+from .trio_connection import OVER, Connection
 from .trio_exchange import TrioExchange
 from .trio_replies import FAILURES, AsyncPieces, Reply, ThreadReply, reply_async, reply_inline
 
@@ -75,7 +75,7 @@ class Application:
                 return
         began_at = self._clock() if self._access_log else 0.0
         if not self.collects:
-            await self._exchange(connection, request, began_at)
+            await self._exchange(connection, request)
             return
         try:
             reply = await self._reply(connection, request)
@@ -122,31 +122,33 @@ class Application:
             return overload_answer(request), reply
         return first, reply
 
-    async def _exchange(self, connection: Connection, request: Request, began_at: float) -> None:
+    async def _exchange(self, connection: Connection, request: Request) -> None:
         """Let a handler that streams do it all."""
         conn = connection.conn
-
-        def log(first: Response) -> None:
-            log_access(connection.peer, request, first, self._clock() - began_at)
-
         conn.pause_body()  # nothing is read but what is asked for
-        exchange = TrioExchange(connection, request, log if self._access_log else None)
+        exchange = TrioExchange(connection, request, self._logs_of(connection, request) if self._access_log else None)
         try:
             response = await self._handler(exchange)
             if response is not None or not exchange.has_begun:
                 await exchange.send(response)  # a LocalError when it is no response
         except FAILURES as error:
-            is_waited_for = is_unanswered(conn) and not exchange.has_begun
-            if _is_disconnected(error) and not is_waited_for:
-                logger.debug("the handler of %s ended: its client is gone", in_words(request))
+            is_nobodys = exchange.is_complete or exchange.has_left or conn.state in OVER
+            if _is_disconnected(error) and is_nobodys:
+                logger.log(logging.INFO if error.__cause__ else logging.DEBUG, "%s: %s", in_words(request), error)
+                if not exchange.is_complete and conn.state not in OVER:
+                    conn.abort(CloseReason.PEER_CLOSED)  # it may be half-closed only, but it will get no answer
             else:
                 failure = failure_response(request)
-                if is_waited_for:
+                if not exchange.has_begun and is_unanswered(conn):
                     await exchange.send(failure)
         exchange.is_over = True
         if exchange.has_begun and not exchange.is_complete and conn.state is not State.CLOSED:
             logger.error("the response to %s is cut: its handler ended before its end", in_words(request))
             conn.abort(CloseReason.APPLICATION_FAILED)
+
+    def _logs_of(self, connection: Connection, request: Request) -> Callable[[Response], None]:
+        began_at = self._clock()
+        return lambda first: log_access(connection.peer, request, first, self._clock() - began_at)
 
     # Sending
 

@@ -225,10 +225,20 @@ class Connection:
     async def disconnected(self) -> None:
         """Wait until `is_gone`. As long as the peer sends more than is wanted, that cannot be seen."""
         while not self.is_gone:
-            if self.conn.wants_read:
-                await self.read()
-            else:
-                await self._wait_for_news()
+            await self.wait_for_change()
+
+    async def wait_for_change(self) -> None:
+        """Wait until the peer has done something, or somebody else has."""
+        if self.conn.wants_read:
+            await self.read()
+        else:
+            await self._wait_for_news()
+
+    def interrupt_waiters(self) -> None:
+        """Let the application's tasks that wait here look around."""
+        self._tell_news()
+        if self._is_reading:
+            self.transport.wake_reader()
 
     async def _wait_for_news(self) -> None:
         """Wait until somebody else has read, or the connection was woken."""

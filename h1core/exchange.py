@@ -36,6 +36,11 @@ class Exchange(ABC):
         task is receiving, or when the response has begun without a body that the client waited to be asked for.
         """
 
+    async def receive_part(self) -> tuple[bytes, bool]:
+        """Like `receive`, with whether more may come: False with the last piece where that is known already."""
+        piece = await self.receive()
+        return piece, bool(piece)
+
     @abstractmethod
     async def send(self, event: Sendable) -> None:
         """Send a response or a part of one, as with `Conn.send`, and wait while the peer does not keep up.
@@ -46,6 +51,14 @@ class Exchange(ABC):
     @abstractmethod
     async def disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received. Raises nothing itself."""
+
+    @abstractmethod
+    async def left(self) -> None:
+        """Return when nobody waits for more of the response: it is complete, or the peer has left. Raises nothing.
+
+        A peer that closes its side along with its request still waits for the answer, and has left only when the
+        connection breaks; one that closes it later has left. To be called once the body was received.
+        """
 
     async def read(self) -> bytes:
         """The rest of the request body, within `Limits.max_body_bytes`. Raises like `receive`."""

@@ -23,7 +23,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
 """Fields of a response that we would otherwise add ourselves."""
 
-UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"content-length", b"etag", b"location", b"authorization"})
+UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
 """Fields that carry a secret, or a value that rarely comes again."""
 
 MAX_REMEMBERED_FIELDS: Final = 1024
@@ -70,7 +70,8 @@ def whole_head(
     lines = [_STATUS_LINES.get(status) or _status_line(status)]
     control = _encode_fields(response.headers, lines)
     has_body = True
-    if control or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
+    is_plain = not control or control == {b"content-length": b"%d" % body_bytes}
+    if not is_plain or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
         has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
     if has_body and b"content-length" not in control:
         lines.append(b"content-length: %d\r\n" % body_bytes)

@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "h1core": PARTS + " conn handler exchange server.*",
     "testing.*": CORE + " adapters.* testing.*",
     "drivers.*": CORE + " drivers.* -drivers.__main__ -drivers.cli",
+    "drivers.trio_lifespan": CORE + " adapters.* drivers.* -drivers.__main__ -drivers.cli",
     "drivers.cli": CORE + " adapters.* drivers.* -drivers.__main__",
     "drivers.__main__": CORE + " adapters.* drivers.*",
     "testing.loop": CORE + " drivers.* testing.*",
