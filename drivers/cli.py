@@ -18,16 +18,13 @@ from importlib import metadata
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 
-from h1core.adapters.asgi import AsgiHandler
 from h1core.adapters.lifespan import StartupFailed
-from h1core.adapters.wsgi import wsgi_handler
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
-from .files import as_file
+from .adapting import ADAPTERS, needs_trio
 from .listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
-from .loading import App, AppFailed, call_factory, interface_of, is_async, load
-from .log_stream import LogStream
+from .loading import App, AppFailed, call_factory, interface_of, load
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
@@ -119,48 +116,25 @@ def _selectors_server(plan: Plan) -> Running:
 def _trio_server(plan: Plan) -> Running:
     try:
         from .trio_driver import Server
-        from .trio_lifespan import TrioLifespan
+        from .trio_lifespan import lifespan_of
     except ModuleNotFoundError as error:
         if error.name != "trio":
             raise
         raise LocalError("the trio driver needs trio: pip install 'h1core[trio]'") from None
-    app = plan.handler
     return Server(
-        app,
+        plan.handler,
         listeners=plan.listeners,
         limits=plan.limits,
         timeouts=plan.timeouts,
         access_log=plan.access_log,
         threads=plan.threads,
-        lifespan=TrioLifespan(app.app, app.state) if isinstance(app, AsgiHandler) else None,
+        lifespan=lifespan_of(plan.handler),
     )
 
 
 DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
 """What makes the server of each --driver."""
 
-
-def _plain_handler(app: App, threads: int, root_path: str) -> App:
-    if root_path:
-        raise LocalError("--root-path is for WSGI and ASGI; a handler sees the whole target")
-    return app
-
-
-def _wsgi_handler(app: App, threads: int, root_path: str) -> App:
-    errors = LogStream("h1core.wsgi")
-    return wsgi_handler(app, root_path=root_path, multithread=threads > 1, errors=errors, as_file=as_file)
-
-
-def _asgi_handler(app: App, threads: int, root_path: str) -> App:
-    return AsgiHandler(app, root_path=root_path)
-
-
-ADAPTERS: Final[dict[str, Callable[[App, int, str], App]]] = {
-    "handler": _plain_handler,
-    "wsgi": _wsgi_handler,
-    "asgi": _asgi_handler,
-}
-"""What makes a handler of an application of each --interface, given --threads and --root-path."""
 
 DEFAULT_THREADS: Final = {"wsgi": 4}
 """By interface, where it is not 0."""
@@ -281,10 +255,10 @@ def _bounds(options: argparse.Namespace) -> tuple[Limits, Timeouts]:
 
 
 def _driver(asked: str | None, interface: str, app: App) -> Callable[[Plan], Running]:
-    needs_trio = interface == "asgi" or (interface == "handler" and is_async(app))
-    if needs_trio and asked == "selectors":
+    needs = "trio" if needs_trio(app, interface) else "selectors"
+    if needs == "trio" and asked == "selectors":
         raise LocalError("an async application needs --driver trio")
-    return DRIVERS[asked or ("trio" if needs_trio else "selectors")]
+    return DRIVERS[asked or needs]
 
 
 def _threads(asked: int | None, interface: str) -> int:

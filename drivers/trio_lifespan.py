@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from h1core.adapters.asgi import AsgiApp
+from h1core.adapters.asgi import AsgiApp, AsgiHandler
 from h1core.adapters.lifespan import Lifespan, Stage
 
 logger = logging.getLogger("h1core.server")
@@ -68,6 +68,11 @@ class TrioLifespan:
         self._startup.cancel()
         if self._shutdown is not None:
             self._shutdown.deadline = min(self._shutdown.deadline, deadline())
+
+
+def lifespan_of(handler: object) -> TrioLifespan | None:
+    """The lifespan of a handler, if it is an ASGI application's."""
+    return TrioLifespan(handler.app, handler.state) if isinstance(handler, AsgiHandler) else None
 
 
 async def _run(lifespan: Lifespan, task: trio.CancelScope) -> None:

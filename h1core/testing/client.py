@@ -122,33 +122,39 @@ class Peer:
 
 
 class Client:
-    """A client of an application: a handler, sync or async.
+    """A client of an application: a handler, WSGI or ASGI, told apart as on the command line, or by `interface`.
 
     Sync ones run on the readiness loop, inline, or with `threads` one after the other as if on so many worker threads.
-    Async ones run on trio, in a thread of its own that works only while a call here waits for it. `limits` and
-    `timeouts` are the server's. To be closed in the end, or used in a `with`.
+    Async ones run on trio, in a thread of its own that works only while a call here waits for it, and with their
+    lifespan. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError
+    when the application is none, RuntimeError when it does not start.
     """
 
     def __init__(
         self,
         app: Any,
         *,
+        interface: str = "auto",
+        root_path: str = "",
         threads: int = 0,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
         # Here and not above: h1core.testing alone loads no driver.
-        from h1core.drivers.loading import is_async
+        from h1core.drivers.adapting import ADAPTERS, needs_trio
+        from h1core.drivers.loading import interface_of
 
+        interface = interface_of(app) if interface == "auto" else interface
+        handler = ADAPTERS[interface](app, threads, root_path)
         self._backend: Backend
-        if is_async(app):
+        if needs_trio(app, interface):
             from h1core.testing.trio_loop import TrioBackend
 
-            self._backend = TrioBackend(app, limits, timeouts)
+            self._backend = TrioBackend(handler, limits, timeouts)
         else:
             from h1core.testing.loop import LoopBackend
 
-            self._backend = LoopBackend(app, threads, limits, timeouts)
+            self._backend = LoopBackend(handler, threads, limits, timeouts)
 
     def connect(self, window_bytes: int = DEFAULT_WINDOW_BYTES) -> Peer:
         """A connection of its own. `window_bytes` is what the server may write before the client reads."""

@@ -13,6 +13,7 @@ import trio.testing
 
 from h1core.config import Limits, Timeouts
 from h1core.drivers.trio_driver import Server
+from h1core.drivers.trio_lifespan import lifespan_of
 from h1core.exchange import StreamingHandler
 from h1core.handler import AsyncHandler
 from h1core.testing.clock import WALL_CLOCK_START_S
@@ -60,12 +61,14 @@ class TrioBackend:
             limits=self._limits,
             timeouts=self._timeouts,
             wall_clock=lambda: WALL_CLOCK_START_S + self._clock.current_time(),
+            lifespan=lifespan_of(self._handler),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._server.serve)
             self._is_started.set()
             nursery.start_soon(self._watch_end)
             await self._closing.wait()
+            self._clock.autojump_threshold = 0  # a lifespan may take its time
             nursery.cancel_scope.cancel()
 
     async def _watch_end(self) -> None:

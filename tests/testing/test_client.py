@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from h1core import Exchange, Limits, Request, Response, StreamingHandler, Timeouts
+from h1core import Exchange, Limits, LocalError, Request, Response, StreamingHandler, Timeouts
 from h1core.handler import AsyncHandler, Handler
 from h1core.testing import Client
 
@@ -201,3 +201,49 @@ def test_a_server_that_does_not_start_says_why() -> None:
     with pytest.raises(RuntimeError, match="did not start") as raised:
         Client(Odd(), limits=Limits(max_connections=1), timeouts=object())  # type: ignore[arg-type]  # on purpose
     assert raised.value.__cause__ is not None
+
+
+# WSGI and ASGI.
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{environ['SCRIPT_NAME']} {environ['PATH_INFO']} ".encode(), environ["wsgi.input"].read()]
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        scope["state"]["started_at"] = trio.current_time()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await trio.sleep(3)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": f"{scope['path']} {scope['state']} ".encode() + message["body"]})
+
+
+def test_a_wsgi_application_is_told_by_its_arguments() -> None:
+    with Client(wsgi, root_path="/shop") as client:
+        assert client.post("/shop/a", b"body").text == "/shop /a body"
+
+
+def test_an_asgi_application_has_its_lifespan() -> None:
+    with Client(asgi) as client:
+        assert client.post("/a", b"body").text == "/a {'started_at': 0.0} body"
+
+
+def test_an_application_that_cannot_start_says_so() -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(RuntimeError, match="did not start"):
+        Client(fails)
+
+
+def test_what_is_no_application_is_a_local_error() -> None:
+    with pytest.raises(LocalError, match="cannot tell what kind of application this is"):
+        Client(lambda: None)
