@@ -32,14 +32,13 @@ def answer(handler: Handler, request: Request, failures: Failures = Exception, *
     and nothing is read of a FileBody.
     """
     pieces = None
+    method = request.method
     try:
-        response = handler(request)
-        if (
-            takes_whole
-            and type(response) is Response
-            and type(response.body) is WholeBody
-            and request.method != b"HEAD"
-        ):
+        try:
+            response = handler(request)
+        finally:
+            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
+        if takes_whole and type(response) is Response and type(response.body) is WholeBody and method != b"HEAD":
             return Response(response.status, response.headers, response.body.data), response.body, NO_LEAD
         first, pieces = first_part(request, response)
         if pieces is None or (takes_whole and type(pieces) is FileBody):

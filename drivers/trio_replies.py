@@ -44,11 +44,15 @@ Reply = tuple[Response, AsyncPieces | None]
 async def reply_async(handler: AsyncHandler, request: Request) -> Reply:
     """The reply of an async handler; what it raises, also before its first piece, is logged, and a 500."""
     pieces: AsyncPieces | None = None
+    method = request.method
     try:
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        finally:
+            request.method = method  # as in `answer`
         if type(response) is Response and isinstance(response.body, AsyncIterable):
             pieces = _FromAsyncIterator(aiter(response.body))
-            if request.method == b"HEAD":
+            if method == b"HEAD":
                 await pieces.close()
                 return Response(response.status, response.headers), None
             first = Response(response.status, response.headers, None)
