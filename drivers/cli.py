@@ -23,8 +23,10 @@ from h1core.adapters.lifespan import StartupFailed
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
+from .files import as_file
 from .listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
 from .loading import App, AppFailed, call_factory, interface_of, is_async, load
+from .log_stream import LogStream
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
@@ -136,8 +138,30 @@ def _trio_server(plan: Plan) -> Running:
 DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
 """What makes the server of each --driver."""
 
-ADAPTERS: Final[dict[str, Callable[[App], App]]] = {"handler": lambda app: app, "asgi": AsgiHandler}
-"""What makes a handler of an application of each --interface. Likewise."""
+
+def _plain_handler(app: App, threads: int, root_path: str) -> App:
+    if root_path:
+        raise LocalError("--root-path is for WSGI and ASGI; a handler sees the whole target")
+    return app
+
+
+def _wsgi_handler(app: App, threads: int, root_path: str) -> App:
+    from h1core.adapters.wsgi import wsgi_handler  # likewise
+
+    errors = LogStream("h1core.wsgi")
+    return wsgi_handler(app, root_path=root_path, multithread=threads > 1, errors=errors, as_file=as_file)
+
+
+def _asgi_handler(app: App, threads: int, root_path: str) -> App:
+    return AsgiHandler(app, root_path=root_path)
+
+
+ADAPTERS: Final[dict[str, Callable[[App, int, str], App]]] = {
+    "handler": _plain_handler,
+    "wsgi": _wsgi_handler,
+    "asgi": _asgi_handler,
+}
+"""What makes a handler of an application of each --interface, given --threads and --root-path. Likewise."""
 
 DEFAULT_THREADS: Final = {"wsgi": 4}
 """By interface, where it is not 0."""
@@ -196,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         help="worker threads; 0 is none, all on the loop (default 4 for WSGI, else 0)",
     )
     add("--factory", action="store_true", help="MODULE:NAME is called, without arguments, to make the application")
+    add("--root-path", metavar="PATH", default="", help="where the application is mounted, as in /shop")
     add("--access-log", action="store_true", help="log each request to stderr")
     add("--version", action="version", version=f"h1core {_version()}")
     kept = f"One connection keeps at most {Limits().connection_bytes} bytes by these defaults."
@@ -237,13 +262,12 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     app = call_factory(load(options.app), options.app) if options.factory else load(options.app)
     interface = interface_of(app) if options.interface == "auto" else options.interface
     make_server = _driver(options.driver, interface, app)
-    if interface not in ADAPTERS:
-        raise LocalError(f"the {interface} interface is not yet there; {options.app} needs it")
     threads = _threads(options.threads, interface)
+    handler = ADAPTERS[interface](app, threads, options.root_path)
     # After the application was imported, so that a logging configuration of its own comes first and stays.
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("h1core").setLevel(logging.INFO)
-    plan = Plan(ADAPTERS[interface](app), _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
+    plan = Plan(handler, _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
     return plan, make_server
 
 

@@ -184,6 +184,11 @@ class Server:
         self._wake_up()
 
     @property
+    def ended(self) -> trio.Event:
+        """Set when the server has drained or was stopped; there once it serves."""
+        return self._ended
+
+    @property
     def core(self) -> ServerCore:
         """The policy, for questions; there once it serves."""
         return self._core
@@ -213,17 +218,20 @@ class Server:
             self._open_socket(sock, peer)
         self._acceptor.close_listeners()
         for connection in self._connections.values():
-            connection.read_now()
+            connection.look()
         for conn in self._core.begin_drain():
             self._connections[conn].wake()
-        self._nursery.start_soon(self._cancel_latecomers)
+        self._nursery.start_soon(self._end_by_deadline)
         self._see_whether_over()
 
-    async def _cancel_latecomers(self) -> None:
-        """At the end of the drain, end handlers that are still at work though their connection is over."""
-        await trio.sleep(self._core.timeouts.drain_timeout)
-        for connection in self._connections.values():
-            connection.cancel_if_closed()
+    async def _end_by_deadline(self) -> None:
+        """End what the drain has not ended in its time, such as a handler whose client has gone."""
+        deadline = self._core.drain_deadline
+        if deadline is not None:
+            await trio.sleep_until(deadline)
+        while (due_at := self._core.next_deadline) is not None and due_at <= trio.current_time():
+            await trio.lowlevel.checkpoint()  # each connection ends by its own deadline first
+        self._ended.set()
 
     def _see_whether_over(self) -> None:
         if self._core.phase is Phase.STOPPED:
@@ -256,13 +264,24 @@ class Server:
                 await self._until_admission()
                 try:
                     stream = await listener.accept()
-                except OSError as error:
+                except trio.ClosedResourceError:
+                    return
+                except (OSError, trio.BrokenResourceError) as error:
                     self._acceptor.rest_after(error)
                 else:
                     self._acceptor.worked()
-                    self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
+                    await self._admit(stream)
         finally:
             await trio.aclose_forcefully(listener)
+
+    async def _admit(self, stream: "trio.abc.Stream") -> None:
+        """Take in an accepted stream when there is room: another listener may have taken the last place meanwhile."""
+        try:
+            await self._until_admission()
+        except trio.Cancelled:
+            await trio.aclose_forcefully(stream)
+            raise
+        self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
 
     async def _until_admission(self) -> None:
         """Wait until policy wants newcomers."""

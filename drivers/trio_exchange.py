@@ -9,7 +9,7 @@ from h1core.events import Data, EndOfMessage, Request, Response, Sendable
 from h1core.exchange import Exchange
 from h1core.handler import first_part
 from h1core.output import as_bytes
-from h1core.state import State
+from h1core.state import CloseReason, State
 
 from .trio_connection import OVER, Connection
 
@@ -26,6 +26,7 @@ class TrioExchange(Exchange):
         "_log",
         "has_begun",
         "is_complete",
+        "is_over",
     )
 
     def __init__(self, connection: Connection, request: Request, log: Callable[[Response], None] | None) -> None:
@@ -40,10 +41,14 @@ class TrioExchange(Exchange):
         self.has_begun = False
         """Something of the response was sent."""
         self.is_complete = False
-        """All of it was, or nobody is there to read it."""
+        """All of it was."""
+        self.is_over = False
+        """The handler has returned."""
 
     async def receive(self) -> bytes:
         """The next piece of the request body, or `b""` at its end."""
+        if self.is_over:
+            raise LocalError("the handler of this request has returned; what comes now is not its body")
         if self._is_receiving:
             raise LocalError("another task is receiving the body of this request; let one task do it")
         self._is_receiving = True
@@ -51,9 +56,13 @@ class TrioExchange(Exchange):
             return await self._next_piece()
         finally:
             self._is_receiving = False
+            self._connection.conn.pause_body()  # the peer has no deadline while nobody asks
 
     async def receive_part(self) -> tuple[bytes, bool]:
         """The next piece, and False with the last one, whose end has mostly come along with it."""
+        conn = self._connection.conn
+        if self.has_begun and conn.close_reason is CloseReason.CONTINUE_OWED:
+            return b"", False  # its client was never told to send it
         piece = await self.receive()
         inbox = self._connection.inbox
         if piece and inbox and type(inbox[0]) is EndOfMessage:
@@ -66,15 +75,16 @@ class TrioExchange(Exchange):
         connection = self._connection
         conn, inbox = connection.conn, connection.inbox
         while not self._body_is_over:
-            if self.is_complete:
+            if self.is_complete or self.is_over:
                 raise self._body_lost()
             if inbox:
-                event = inbox.popleft()
+                event = inbox[0]
                 if type(event) is Data:
-                    conn.pause_body()
+                    inbox.popleft()
                     return as_bytes(event.data)
                 if type(event) is not EndOfMessage:
-                    raise self._body_lost()
+                    raise self._body_lost()  # it may be the next request: not to be taken here
+                inbox.popleft()
                 self._body_is_over = True
                 self.request.trailers = event.trailers
                 break
@@ -87,16 +97,20 @@ class TrioExchange(Exchange):
                 await connection.read()
         return b""
 
-    def _body_lost(self) -> Disconnected:
+    def _body_lost(self) -> Exception:
         reason = self._connection.conn.close_reason
+        if reason is CloseReason.CONTINUE_OWED:
+            return LocalError(
+                "the client was never told to send its body (Expect: 100-continue): receive, then respond"
+            )
         return Disconnected(f"the rest of the request body will not come: {reason.value if reason else 'it is over'}")
 
     async def send(self, event: Sendable) -> None:
         """Send a response or a part of one, and wait while the peer does not keep up."""
         connection = self._connection
         conn = connection.conn
-        if self.is_complete:
-            raise LocalError("the response to this request is complete; a handler sends one")
+        if self.is_complete or self.is_over:
+            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
         if type(event) is Response and event.body is None:
             self._look()
         if conn.state in OVER:
@@ -105,6 +119,8 @@ class TrioExchange(Exchange):
             if type(event) is Response and event.body is not None:
                 event, _ = first_part(self.request, event)
             elif type(event) is Data:
+                connection.look()  # an endless body must see at some time that nobody is there
+                await connection.take_turn()
                 return
         conn.send(event)
         if type(event) is Response:

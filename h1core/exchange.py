@@ -5,9 +5,11 @@ Most handlers get a whole request and return a response (handler.py). One that i
 
     @StreamingHandler
     async def echo(exchange):
+        piece = await exchange.receive()  # first: the client may wait for 100 Continue
         await exchange.send(Response(200, (), None))
-        async for piece in exchange:
+        while piece:
             await exchange.send(Data(piece))
+            piece = await exchange.receive()
         await exchange.send(EndOfMessage())
 """
 
@@ -31,7 +33,7 @@ class Exchange(ABC):
 
         Nothing is read from the network but what is asked for here; the first call lets a client that waits for
         100 Continue begin. Raises Disconnected when the rest of the body will not come, and LocalError when another
-        task is receiving.
+        task is receiving, or when the response has begun without a body that the client waited to be asked for.
         """
 
     async def receive_part(self) -> tuple[bytes, bool]:

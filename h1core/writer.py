@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from h1core import grammar
 from h1core.connection_field import NO_OPTIONS, options
 from h1core.errors import LocalError, RefuseReason
-from h1core.events import Headers, InformationalResponse, Response
+from h1core.events import FileSlice, Headers, InformationalResponse, Response
 from h1core.framing import UNUSUAL_FRAMING, Framing, Kind, response_framing
 from h1core.output import SMALL_BYTES, Buffer
 from h1core.state import CloseReason
@@ -215,7 +215,7 @@ class BodyWriter:
         self._kind = framing.kind
         self._left = framing.length
 
-    def data(self, data: Buffer) -> list[Buffer]:
+    def data(self, data: Buffer | FileSlice) -> list[Buffer | FileSlice]:
         """Encode a piece. A large one is not copied."""
         size = len(data)
         if not size:  # an empty chunk would be the last one
@@ -228,7 +228,9 @@ class BodyWriter:
                 return [data]
             case Kind.CHUNKED:
                 line = b"%x\r\n" % size
-                return [b"".join((line, data, b"\r\n"))] if size <= SMALL_BYTES else [line, data, b"\r\n"]
+                if size > SMALL_BYTES or isinstance(data, FileSlice):
+                    return [line, data, b"\r\n"]
+                return [b"".join((line, data, b"\r\n"))]
             case Kind.UNTIL_CLOSE:
                 return [data]
             case Kind.NONE:

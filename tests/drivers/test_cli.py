@@ -23,6 +23,7 @@ from h1core.drivers.selectors_driver import Server
 from h1core.drivers.trio_driver import Server as TrioServer
 from h1core.drivers.trio_lifespan import TrioLifespan
 
+from h1core import Request, Response
 from h1core.adapters.asgi import AsgiHandler
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
@@ -32,7 +33,10 @@ DEFAULTS: dict[str, int | float] = {**asdict(Limits()), **asdict(Timeouts())}
 APPS = """
 def app(request): "a handler"
 async def async_app(request): "an async handler"
-def wsgi(environ, start_response): "a WSGI application"
+def wsgi(environ, start_response):
+    start_response("200 OK", [("X-Path", environ["SCRIPT_NAME"] + " " + environ["PATH_INFO"])])
+    print("said", environ["wsgi.multithread"], file=environ["wsgi.errors"])
+    return [b"from wsgi"]
 async def asgi(scope, receive, send): "an ASGI application"
 def make(): return asgi
 async def cannot_start(scope, receive, send):
@@ -122,7 +126,16 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     for name, default in DEFAULTS.items():
         option = "--" + name.replace("_", "-")
         assert re.search(rf"{option} (BYTES|SECONDS|N) [^(]*\(default {default:.12g}\)", text), option
-    for option in ("--bind", "--driver", "--interface", "--threads", "--factory", "--access-log", "--version"):
+    for option in (
+        "--bind",
+        "--driver",
+        "--interface",
+        "--threads",
+        "--factory",
+        "--root-path",
+        "--access-log",
+        "--version",
+    ):
         assert option in text
 
 
@@ -204,19 +217,6 @@ def test_a_choice_is_one_of_those_offered(option: str, capsys: pytest.CaptureFix
     assert failure(capsys, "web:app", option, "none").startswith(f"argument {option}: invalid choice: 'none'")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("web:wsgi",), "the wsgi interface is not yet there; web:wsgi needs it"),
-        (("web:app", "--interface", "wsgi"), "the wsgi interface is not yet there; web:app needs it"),
-    ],
-)
-def test_what_is_not_yet_there_says_so(
-    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert failure(capsys, *arguments) == says
-
-
 @pytest.mark.parametrize("arguments", [("web:async_app",), ("web:app", "--driver", "trio")])
 def test_without_trio_its_driver_says_what_to_install(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -225,6 +225,24 @@ def test_without_trio_its_driver_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("h1core.drivers.trio_")]:
         monkeypatch.delitem(sys.modules, name)
     assert failure(capsys, *arguments) == "the trio driver needs trio: pip install 'h1core[trio]'"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--interface", "wsgi"), ("--threads", "1"), ("--threads", "0")])
+def test_a_wsgi_application_becomes_a_handler(arguments: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["web:wsgi", "--bind", "127.0.0.1:0", "--root-path", "/shop", *arguments]) == 0
+    plan = FakeServer.made[0].plan
+    response = plan.handler(Request(b"GET", b"/shop/a", ()))
+    assert response == Response(200, [(b"X-Path", b"/shop /a")], b"from wsgi")
+    assert plan.threads == (int(arguments[1]) if "--threads" in arguments else 4)
+    said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("h1core.wsgi", "ERROR", f"said {plan.threads > 1}")]
+
+
+def test_a_root_path_is_for_those_who_can_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+    says = "a root path begins with a slash, as in /shop, not 'shop'"
+    assert failure(capsys, "web:wsgi", "--root-path", "shop") == says
+    says = "--root-path is for WSGI and ASGI; a handler sees the whole target"
+    assert failure(capsys, "web:app", "--root-path", "/shop") == says
 
 
 def test_wsgi_takes_four_threads_unless_told_otherwise() -> None:
