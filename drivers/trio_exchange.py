@@ -63,6 +63,9 @@ class TrioExchange(Exchange):
 
     async def receive_part(self) -> tuple[bytes, bool]:
         """The next piece, and False with the last one, whose end has mostly come along with it."""
+        conn = self._connection.conn
+        if self.has_begun and conn.close_reason is CloseReason.CONTINUE_OWED:
+            return b"", False  # its client was never told to send it
         piece = await self.receive()
         inbox = self._connection.inbox
         if piece and inbox and type(inbox[0]) is EndOfMessage:
@@ -75,7 +78,7 @@ class TrioExchange(Exchange):
         connection = self._connection
         conn, inbox = connection.conn, connection.inbox
         while not self._body_is_over:
-            if self.is_complete:
+            if self.is_complete or self.is_over:
                 raise self._body_lost()
             if inbox:
                 event = inbox[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from h1core.drivers import selectors_driver
+from h1core.drivers import answering, selectors_driver
 
 from h1core import Request, Response, Timeouts
 from h1core.server import Phase
@@ -721,7 +721,7 @@ def test_a_response_that_the_loop_cannot_begin_ends_its_own_connection_only(
             raise RuntimeError("a bug of ours")
         return original(conn, request, first)
 
-    original: Callable[..., Response] = selectors_driver.send_first
+    original: Callable[..., Response] = answering.send_first
     monkeypatch.setattr(selectors_driver, "send_first", send_first)
     world.work(2)
     assert odd.sees_reset

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 20.0
 
 
-@pytest.fixture(params=["examples.hello:app", "examples.hello_async:app"])
+@pytest.fixture(params=["examples.hello:app", "examples.hello_async:app", "examples.starlette_page:app"])
 def command(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
     """`python -m h1core`, and the address that it announces."""
     arguments = [sys.executable, "-m", "h1core", request.param, "--bind", "127.0.0.1:0"]

@@ -167,6 +167,24 @@ def test_100_continue_is_sent_when_the_body_is_asked_for() -> None:
     on(app, test)
 
 
+def test_who_answers_before_it_asks_for_the_body_gets_none_where_100_was_never_sent() -> None:
+    """It may be listening for its client's leaving, as Starlette's streams are."""
+    received: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(body(b"hello", more=True))
+        received.append(await receive())
+        await send(body())
+
+    async def test(served: Any) -> None:
+        wire = await served.ask(post(2, b"Expect: 100-continue"))
+        assert answers(wire)[0].body == b"hello"
+        assert received == [{"type": "http.request", "body": b"", "more_body": False}]
+
+    on(app, test)
+
+
 def test_a_large_upload_and_download_pass_through() -> None:
     async def test(served: Any) -> None:
         client = await served.connect()
