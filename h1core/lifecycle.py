@@ -116,7 +116,9 @@ class Lifecycle:
     @property
     def next_deadline(self) -> float | None:
         """The instant for `handle_deadline` on the given clock, or None; it may have passed."""
-        return self._timers.next
+        timers = self._timers
+        earliest = min(timers.head, timers.body, timers.keepalive, timers.write, timers.linger, timers.drain)
+        return None if earliest == NEVER else earliest
 
     @property
     def is_idle(self) -> bool:
