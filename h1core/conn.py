@@ -188,10 +188,10 @@ class Conn(Receiving):
         else:
             out.add(head)
             out.add(body)
-        if after is HEAD:
-            self._finish_exchange(now)
-        else:
+        if after is not HEAD:
             self._drain_body(now)
+        elif self._close_reason is not None or self._buffer.capacity != self._limits.initial_buffer_bytes:
+            self._finish_exchange(now)
 
     def _begin_response(self, response: Response, now: float) -> None:
         """Queue the head of a streamed response."""

@@ -9,7 +9,9 @@ NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 """What a message without the field says."""
 
 
-USUAL: Final = {value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
+CLOSE: Final = frozenset({b"close"})
+KEEP_ALIVE: Final = frozenset({b"keep-alive"})
+USUAL: Final = {b"keep-alive": KEEP_ALIVE, b"Keep-Alive": KEEP_ALIVE, b"close": CLOSE, b"Close": CLOSE}
 """What nearly every message with the field says; a look-up instead of a call."""
 
 

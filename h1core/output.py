@@ -20,21 +20,21 @@ JOINED_BYTES: Final = 64 * 1024
 class OutputQueue:
     """Bytes to write, taken from the front. Never raises."""
 
-    __slots__ = ("_buffers", "size")
+    __slots__ = ("buffers", "size")
 
     def __init__(self) -> None:
-        self._buffers: list[Buffer] = []
+        self.buffers: list[Buffer] = []
         self.size = 0
         """How many bytes are waiting."""
 
     def add(self, buffer: Buffer) -> None:
         """Queue a buffer that is not empty; it must not change until it is written."""
-        self._buffers.append(buffer)
+        self.buffers.append(buffer)
         self.size += len(buffer)
 
     def front(self) -> Buffer:
         """The next buffer to write, empty when there is none. The same bytes come first until they are written."""
-        buffers = self._buffers
+        buffers = self.buffers
         if not buffers:
             return b""
         first = buffers[0]
@@ -45,7 +45,7 @@ class OutputQueue:
 
     def _join_small(self) -> Buffer:
         """Make one buffer of the small ones in front."""
-        buffers = self._buffers
+        buffers = self.buffers
         count, size = 0, 0
         for buffer in buffers:
             if len(buffer) > SMALL_BYTES or size + len(buffer) > JOINED_BYTES:
@@ -59,7 +59,7 @@ class OutputQueue:
     def sent(self, count: int) -> None:
         """Take `count` bytes, not more than `size`, from the front."""
         self.size -= count
-        buffers = self._buffers
+        buffers = self.buffers
         whole = 0
         while whole < len(buffers) and count >= len(buffers[whole]):
             count -= len(buffers[whole])
@@ -70,7 +70,7 @@ class OutputQueue:
 
     def clear(self) -> None:
         """Drop everything."""
-        self._buffers.clear()
+        self.buffers.clear()
         self.size = 0
 
 

@@ -25,12 +25,12 @@ from h1core.state import TABLE, CloseReason, Disposition, State, Step
 from h1core.timers import NEVER, Timer
 
 CR: Final = 0x0D
+ZERO: Final = 0x30
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 # More aliases for the hot paths, like those in lifecycle.py.
 AFTER_REQUEST: Final = TABLE[HEAD][Step.REQUEST]
 AFTER_HEAD_OF_BODY: Final = TABLE[HEAD][Step.REQUEST_WITH_BODY]
-LAST_CHUNK: Final = writer.LAST_CHUNK
 RECEIVING: Final = State.RECEIVING
 HANDLING: Final = State.HANDLING
 DUPLEX: Final = State.DUPLEX
@@ -108,7 +108,6 @@ class Receiving(Lifecycle):
         if type(data) is not bytes:
             data = as_bytes(data)
         state = self._state
-        now = self._clock()
         if state is HEAD and data:
             limits = self._limits
             if self._out.size > limits.max_output_bytes:
@@ -117,17 +116,18 @@ class Receiving(Lifecycle):
             if not self._buffer.data:
                 # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are
                 # looked at again below, and so is what ends like a chunked body. 0.3 of 4 µs.
-                if data.endswith(END_OF_HEAD) and not data.endswith(LAST_CHUNK) and len(data) <= limits.max_head_bytes:
+                if 4 < len(data) <= limits.max_head_bytes and data.endswith(END_OF_HEAD) and data[-5] != ZERO:
                     intake = take_in(data, limits, self._upgrades)
                     if isinstance(intake, tuple):
-                        return self._begin_request(intake, b"", now)
+                        return self._begin_request(intake, b"", None)
                 end = data.find(END_OF_HEAD, 0, limits.max_head_bytes)
                 if end > 0 and data[0] != CR:
-                    return self._receive_request(data[: end + 4], data[end + 4 :], now)
+                    return self._receive_request(data[: end + 4], data[end + 4 :], self._clock())
             self._buffer.append(data)
-            return self._parse_buffered(now)
+            return self._parse_buffered(self._clock())
         if state is SWITCHED:
             raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
+        now = self._clock()
         if not data:
             return self._receive_end(now)
         events: list[Event] = []
@@ -239,8 +239,11 @@ class Receiving(Lifecycle):
             return self._refuse(intake or why_no_head(head_bytes, self._limits), now)
         return self._begin_request(intake, rest, now)
 
-    def _begin_request(self, intake: Intake, rest: bytes, now: float) -> list[Event]:
-        """Take the step that an accepted head is, and go on with what lies behind it."""
+    def _begin_request(self, intake: Intake, rest: bytes, now: float | None) -> list[Event]:
+        """Take the step that an accepted head is, and go on with what lies behind it.
+
+        `now` is None when the clock was not read yet: an ordinary request does without. 0.04 of 4 µs.
+        """
         request, framing, persists, expects_continue = intake
         events: list[Event] = [request]
         self._method = request.method
@@ -258,6 +261,7 @@ class Receiving(Lifecycle):
             if rest:
                 self._keep(rest)
         else:
+            now = self._clock() if now is None else now
             self._state = AFTER_HEAD_OF_BODY
             self._begin_body(framing, CONTINUE_OWED if expects_continue else READING, now)
             if rest:

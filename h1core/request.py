@@ -8,7 +8,7 @@ from collections.abc import Container
 from typing import TypeAlias
 
 from h1core.config import Limits
-from h1core.connection_field import NO_OPTIONS, USUAL, options
+from h1core.connection_field import CLOSE, NO_OPTIONS, USUAL, options
 from h1core.errors import RefuseReason
 from h1core.events import Request
 from h1core.framing import NO_BODY, Framing, request_framing
@@ -35,8 +35,10 @@ def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> In
     if version == b"1.1" and request.method != b"CONNECT":
         if len(fields) == 1:
             return request, NO_BODY, True, False
-        if len(fields) == 2 and (usual := USUAL.get(fields.get(b"connection", b""))):
-            return request, NO_BODY, b"close" not in usual, False
+        if len(fields) == 2 and b"connection" in fields:
+            usual = USUAL.get(fields[b"connection"])
+            if usual is not None:
+                return request, NO_BODY, usual is not CLOSE, False
     framing = request_framing(request.method, version, fields, limits)
     if not isinstance(framing, tuple):
         return framing

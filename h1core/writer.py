@@ -56,7 +56,19 @@ _remembered: dict[tuple[bytes, bytes], EncodedField] = {}
 
 _StartKey: TypeAlias = tuple[int | tuple[bytes, bytes], ...]
 
-_starts: dict[_StartKey, bytes] = {}
+
+class _Start:
+    """The begin of a head that was sent before: up to its fields, and with the last Content-Length."""
+
+    __slots__ = ("fields", "last")
+
+    def __init__(self, fields: bytes) -> None:
+        self.fields = fields
+        self.last = -1, b""
+        """A length, and the lines that end with it. One tuple, because a server in another thread may be reading."""
+
+
+_starts: dict[_StartKey, _Start] = {}
 """Status and fields → their lines, of whole heads in which nothing steers and every field is remembered. At most 256,
 of at most 1 KiB."""
 
@@ -81,24 +93,27 @@ def whole_head(
     except TypeError:  # a list in it, or a bytearray
         start = None
     if start is not None and method != b"HEAD":
-        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.3 of 0.7 µs.
-        length = b"content-length: %d\r\n" % body_bytes
+        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.4 of 0.7 µs.
+        last_bytes, lines = start.last
+        if last_bytes != body_bytes:
+            lines = b"%bcontent-length: %d\r\n" % (start.fields, body_bytes)
+            start.last = body_bytes, lines
         if close_reason is None:
             end = b"\r\n" if version == b"1.1" else b"connection: keep-alive\r\n\r\n"
         else:
             end = b"connection: close\r\n\r\n"
-        return b"".join((start, length, date_line, end)), close_reason
+        return b"".join((lines, date_line, end)), close_reason
     was_known = _are_remembered(headers)
-    lines = [_STATUS_LINES.get(status) or _status_line(status)]
-    control = _encode_fields(headers, lines)
+    parts = [_STATUS_LINES.get(status) or _status_line(status)]
+    control = _encode_fields(headers, parts)
     if was_known and not control and status not in UNUSUAL_FRAMING:
-        _remember_start((status, *headers), b"".join(lines))
+        _remember_start((status, *headers), b"".join(parts))
     has_body = True
     if control or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
         has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
     if has_body and b"content-length" not in control:
-        lines.append(b"content-length: %d\r\n" % body_bytes)
-    return _finish_head(lines, control, version, close_reason, date_line)
+        parts.append(b"content-length: %d\r\n" % body_bytes)
+    return _finish_head(parts, control, version, close_reason, date_line)
 
 
 def _are_remembered(headers: Headers) -> bool:
@@ -114,7 +129,7 @@ def _remember_start(key: _StartKey, start: bytes) -> None:
     if len(start) <= MAX_REMEMBERED_START_BYTES:
         if len(_starts) >= MAX_REMEMBERED_STARTS:
             _starts.clear()
-        _starts[key] = start
+        _starts[key] = _Start(start)
 
 
 def streamed_head(

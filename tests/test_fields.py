@@ -77,7 +77,8 @@ def plainly(text: bytes, most: int) -> Fields | RefuseReason | None:
 
 NAMES = [
     *(name for known in (SECRET_FIELDS, STEERING, [b"content-type"]) for name in sorted(known)),
-    *b"Cookie Authorization COOKIE X-Cookie Proxy-Authorization Host Connection A b ookie uthorization".split(),
+    *b"Cookie Authorization COOKIE X-Cookie Proxy-Authorization Host Connection A b".split(),
+    *b"ookie uthorization Aookie Cuthorization".split(),
 ]
 VALUES = [b"a", b"", b"a b", b"close", b"1", b"ookie: x", b"a\tb", b"\xff", b"k=v; ookie: z", b"Cookie: a"]
 SPACE = [b" ", b" ", b"", b"\t", b"  "]
@@ -113,6 +114,13 @@ def test_a_section_that_ends_like_one_with_its_cookie_cut_out_is_not_taken_for_i
     see(b"Host: a", b"Cookie: b")
     assert fields._sections
     assert parse_section(section(b"Host: a", b"C"), 100) is None
+
+
+def test_a_name_that_ends_like_that_of_a_secret_is_not_taken_for_it() -> None:
+    for ours, other in ((b"Authorization", b"Aookie"), (b"Cookie", b"Cuthorization")):
+        see(b"Host: a", ours + b": b")
+        assert see(b"Host: a", other + b": b")[0][1] == (other.lower(), b"b")
+        assert see(b"Host: a", b"X-" + ours + b": b")[0][1] == (b"x-" + ours.lower(), b"b")
 
 
 @pytest.mark.parametrize("lines", [(b"A: 1", b"B: 2"), (b"A: 1", b"Cookie: 2"), (b"Cookie: 1", b"B: 2")])
@@ -162,8 +170,7 @@ def test_a_secret_is_never_remembered(name: bytes, place: int, spell: Callable[[
 
 def test_what_lies_around_a_cookie_is_remembered_without_it() -> None:
     see(b"Host: a", b"Cookie: s3cret", b"B: c")
-    [(before, behind, _)] = fields._sections.values()
-    assert (before, behind) == ([(b"host", b"a")], [(b"b", b"c")])
+    assert list(fields._sections.values()) == [([(b"host", b"a")], b"cookie", [(b"b", b"c")], {b"host": b"a"})]
     assert see(b"Host: a", b"Cookie: other", b"B: c")[0] == [(b"host", b"a"), (b"cookie", b"other"), (b"b", b"c")]
 
 
