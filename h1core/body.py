@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from h1core import grammar
 from h1core.config import Limits
 from h1core.errors import RefuseReason
-from h1core.head import find_bare_line_end, parse_trailer_lines
+from h1core.fields import parse_trailer_lines
+from h1core.head import find_bare_line_end
 
 FORBIDDEN_TRAILERS: Final = frozenset(
     b"authorization cache-control connection content-encoding content-length content-location content-range "

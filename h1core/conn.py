@@ -26,11 +26,13 @@ from h1core.events import (
 from h1core.lifecycle import CLOSED, ENDING, HEAD
 from h1core.output import SMALL_BYTES, Buffer, as_buffer
 from h1core.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
-from h1core.state import CloseReason, State, Step
+from h1core.state import TABLE, CloseReason, State, Step
 from h1core.timers import NEVER
+from h1core.writer import whole_head
 
 # More aliases for the hot paths, like those in lifecycle.py.
 RESPONSE: Final = Step.RESPONSE
+AFTER_RESPONSE: Final = TABLE[HANDLING][RESPONSE]
 RESPONSE_HEAD: Final = Step.RESPONSE_HEAD
 
 
@@ -173,23 +175,27 @@ class Conn(Receiving):
             return
         if type(body) is not bytes:
             body = as_buffer(body)
-        after = self._after(RESPONSE)
-        plain = self._state is HANDLING and self._protocol is None
-        close_reason = self._close_reason if plain else self._why_close(response)
-        head, self._close_reason = writer.whole_head(
-            response, len(body), self._method, self._version, close_reason, self._date.line(now)
+        size = len(body)
+        is_plain = self._state is HANDLING and self._protocol is None
+        after = AFTER_RESPONSE if is_plain else self._after(RESPONSE)
+        close_reason = self._close_reason if is_plain else self._why_close(response)
+        head, self._close_reason = whole_head(
+            response, size, self._method, self._version, close_reason, self._date.line(now)
         )
         # Nothing is raised from here on.
         self._state = after
-        if len(body) <= SMALL_BYTES:
-            self._queue(head + body, now)
+        out = self._out
+        if not out.size:
+            self._timers.write = now + self._timeouts.write_timeout
+        if size <= SMALL_BYTES:
+            out.add(head + body)
         else:
-            self._queue(head, now)
-            self._out.add(body)
-        if after is HEAD:
-            self._finish_exchange(now)
-        else:
+            out.add(head)
+            out.add(body)
+        if after is not HEAD:
             self._drain_body(now)
+        elif self._close_reason is not None or self._buffer.capacity != self._limits.initial_buffer_bytes:
+            self._finish_exchange(now)
 
     def _begin_response(self, response: Response, now: float) -> None:
         """Queue the head of a streamed response."""

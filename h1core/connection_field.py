@@ -1,21 +1,24 @@
 """Lists of options, such as the Connection field, in both directions. RFC 9110 §5.6.1, §7.6.1, §10.1.1."""
 
-from functools import lru_cache
+from itertools import repeat
 from typing import Final
+
+_WHITE_SPACE: Final = repeat(b" \t")
 
 NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 """What a message without the field says."""
 
 
-USUAL: Final = {value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
+CLOSE: Final = frozenset({b"close"})
+KEEP_ALIVE: Final = frozenset({b"keep-alive"})
+USUAL: Final = {b"keep-alive": KEEP_ALIVE, b"Keep-Alive": KEEP_ALIVE, b"close": CLOSE, b"Close": CLOSE}
 """What nearly every message with the field says; a look-up instead of a call."""
 
 
-@lru_cache(maxsize=64)
 def options(value: bytes) -> frozenset[bytes]:
     """The options in the value of a Connection or Expect field, lower-case. Never raises.
 
     Several fields are joined with commas by the caller. Empty members and odd white space are passed over, as RFC 9110
     §5.6.1 asks of a recipient; `close` counts at any place.
     """
-    return frozenset(member.strip(b" \t").lower() for member in value.split(b",")) - {b""}
+    return frozenset(map(bytes.strip, value.lower().split(b","), _WHITE_SPACE)) - {b""}

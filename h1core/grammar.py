@@ -40,6 +40,11 @@ VERSION: Final = _compile(rb"HTTP/([0-9])\.([0-9])")
 # Given as the bytes that may stand in a value, for `translate`: one pass in C and half the time of a pattern.
 FIELD_VALUE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
+# RFC 9112 §5
+#   field-line = field-name ":" OWS field-value OWS
+# The begin of one, with the CR LF before it, for `split`: what lies between two is a value and white space behind it.
+FIELD_START: Final = _compile(rb"\r\n(" + _token + rb"):[ \t]*+")
+
 # RFC 3986 §2.3, §2.2, §2.1
 _unreserved: Final = rb"A-Za-z0-9\-._~"
 _sub_delims: Final = rb"!$&'()*+,;="
@@ -78,6 +83,8 @@ _host: Final = rb"(?:" + _ip_literal + rb"|" + _reg_name + rb")"
 #   Host = uri-host [ ":" port ], port = *DIGIT
 # Groups: the host; the port without leading zeros, or nothing. Five digits that pass 65535 are the caller's to see.
 HOST: Final = _compile(rb"(" + _host + rb")(?::0*+([0-9]{0,5}))?")
+# Nearly every one, in a third of the time.
+PLAIN_HOST: Final = _compile(rb"[0-9A-Za-z.\-]++(?::[0-9]{1,4}+)?+")
 
 # RFC 9112 §3.2.1, §3.2.2, §3.2.4
 #   origin-form    = absolute-path [ "?" query ]
@@ -87,6 +94,10 @@ HOST: Final = _compile(rb"(" + _host + rb")(?::0*+([0-9]{0,5}))?")
 # They frame nothing; the application gets them untouched. A fragment, quotes and angle brackets do not pass.
 _path_bytes: Final = rb"[!$%&'()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]*+"
 ORIGIN_FORM: Final = _compile(rb"/" + _path_bytes)
+# RFC 9112 §3
+#   request-line = method SP request-target SP HTTP-version
+# The ordinary one, for `match` at the begin of a head: origin-form, and a version that we speak. Groups: the three.
+ORDINARY_LINE: Final = _compile(rb"(" + _token + rb") (/" + _path_bytes + rb") HTTP/(1\.[01])")
 ABSOLUTE_FORM: Final = _compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*+)((?:[/?]" + _path_bytes + rb")?)")
 
 # RFC 9112 §3.2.3

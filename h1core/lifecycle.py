@@ -90,7 +90,8 @@ class Lifecycle:
 
         It is also empty when a FileSlice is to be written next, which only happens to who has sent one.
         """
-        return self._out.front()
+        buffers = self._out.buffers
+        return buffers[0] if len(buffers) == 1 and type(buffers[0]) is bytes else self._out.front()
 
     def file_to_send(self) -> FileSlice | None:
         """The part of a file to write next, if there is one and no buffer before it. `data_sent` counts it likewise."""
@@ -104,9 +105,14 @@ class Lifecycle:
         out = self._out
         if count == out.size:
             if count:
-                out.clear()
-                self._timers.write = NEVER
-                self._output_done(self._clock())
+                out.buffers.clear()
+                out.size = 0
+                timers = self._timers
+                timers.write = NEVER
+                if self._state is HEAD and not self._buffer.data:
+                    timers.keepalive = self._clock() + self._timeouts.keepalive_timeout
+                else:
+                    self._output_done(self._clock())
         elif not 0 <= count < out.size:
             raise LocalError(f"{out.size} bytes wait to be sent, and {count} were said to be")
         elif count:
@@ -123,7 +129,15 @@ class Lifecycle:
     @property
     def next_deadline(self) -> float | None:
         """The instant for `handle_deadline` on the given clock, or None; it may have passed."""
-        return self._timers.next
+        timers = self._timers
+        # Half the time of `min`. 0.1 µs.
+        earliest = timers.keepalive
+        earliest = min(earliest, timers.write)
+        earliest = min(earliest, timers.head)
+        earliest = min(earliest, timers.body)
+        earliest = min(earliest, timers.linger)
+        earliest = min(earliest, timers.drain)
+        return None if earliest == NEVER else earliest
 
     @property
     def is_idle(self) -> bool:

@@ -21,16 +21,16 @@ JOINED_BYTES: Final = 64 * 1024
 class OutputQueue:
     """Bytes to write, taken from the front. Never raises."""
 
-    __slots__ = ("_buffers", "size")
+    __slots__ = ("buffers", "size")
 
     def __init__(self) -> None:
-        self._buffers: list[Buffer | FileSlice] = []
+        self.buffers: list[Buffer | FileSlice] = []
         self.size = 0
         """How many bytes are waiting."""
 
     def add(self, buffer: Buffer | FileSlice) -> None:
         """Queue a buffer that is not empty; it must not change until it is written."""
-        self._buffers.append(buffer)
+        self.buffers.append(buffer)
         self.size += len(buffer)
 
     def front(self) -> Buffer:
@@ -38,7 +38,7 @@ class OutputQueue:
 
         Also empty when a part of a file is what comes first.
         """
-        buffers = self._buffers
+        buffers = self.buffers
         if not buffers:
             return b""
         first = buffers[0]
@@ -51,12 +51,12 @@ class OutputQueue:
 
     def front_file(self) -> FileSlice | None:
         """The part of a file to write next, if that is what comes first."""
-        first = self._buffers[0] if self._buffers else None
+        first = self.buffers[0] if self.buffers else None
         return first if isinstance(first, FileSlice) else None
 
     def _join_small(self) -> Buffer:
         """Make one buffer of the small ones in front."""
-        buffers = self._buffers
+        buffers = self.buffers
         small: list[Buffer] = []
         size = 0
         for buffer in buffers:
@@ -71,7 +71,7 @@ class OutputQueue:
     def sent(self, count: int) -> None:
         """Take `count` bytes, not more than `size`, from the front."""
         self.size -= count
-        buffers = self._buffers
+        buffers = self.buffers
         whole = 0
         while whole < len(buffers) and count >= len(buffers[whole]):
             count -= len(buffers[whole])
@@ -83,7 +83,7 @@ class OutputQueue:
 
     def clear(self) -> None:
         """Drop everything."""
-        self._buffers.clear()
+        self.buffers.clear()
         self.size = 0
 
 

@@ -25,12 +25,12 @@ from h1core.state import TABLE, CloseReason, Disposition, State, Step
 from h1core.timers import NEVER, Timer
 
 CR: Final = 0x0D
+ZERO: Final = 0x30
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 # More aliases for the hot paths, like those in lifecycle.py.
-REQUEST: Final = Step.REQUEST
-REQUEST_WITH_BODY: Final = Step.REQUEST_WITH_BODY
-AFTER_HEAD: Final = TABLE[HEAD]
+AFTER_REQUEST: Final = TABLE[HEAD][Step.REQUEST]
+AFTER_HEAD_OF_BODY: Final = TABLE[HEAD][Step.REQUEST_WITH_BODY]
 RECEIVING: Final = State.RECEIVING
 HANDLING: Final = State.HANDLING
 DUPLEX: Final = State.DUPLEX
@@ -105,29 +105,29 @@ class Receiving(Lifecycle):
         arrives in the same instant as a deadline wins. Raises LocalError when `data` is not bytes-like, or after
         `switch_protocols`.
         """
-        now = self._clock()
         if type(data) is not bytes:
             data = as_bytes(data)
         state = self._state
         if state is HEAD and data:
-            if self._out.size > self._limits.max_output_bytes:
+            limits = self._limits
+            if self._out.size > limits.max_output_bytes:
                 self._buffer.append(data)  # for next_events, when the peer has taken more of its responses
                 return []
             if not self._buffer.data:
                 # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are
-                # looked at again below, and so is what ends like a chunked body. 0.3 of 7 microseconds.
-                is_one = data.endswith(END_OF_HEAD) and not data.endswith(writer.LAST_CHUNK)
-                if is_one and len(data) <= self._limits.max_head_bytes:
-                    intake = take_in(data[:-4], self._limits, self._upgrades)
+                # looked at again below, and so is what ends like a chunked body. 0.3 of 4 µs.
+                if 4 < len(data) <= limits.max_head_bytes and data.endswith(END_OF_HEAD) and data[-5] != ZERO:
+                    intake = take_in(data, limits, self._upgrades)
                     if isinstance(intake, tuple):
-                        return self._begin_request(intake, b"", now)
-                end = data.find(END_OF_HEAD, 0, self._limits.max_head_bytes)
+                        return self._begin_request(intake, b"", None)
+                end = data.find(END_OF_HEAD, 0, limits.max_head_bytes)
                 if end > 0 and data[0] != CR:
-                    return self._receive_request(data[:end], data[end + 4 :], now)
+                    return self._receive_request(data[: end + 4], data[end + 4 :], self._clock())
             self._buffer.append(data)
-            return self._parse_buffered(now)
+            return self._parse_buffered(self._clock())
         if state is SWITCHED:
             raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
+        now = self._clock()
         if not data:
             return self._receive_end(now)
         events: list[Event] = []
@@ -205,7 +205,7 @@ class Receiving(Lifecycle):
             return []
         end = buffer.find(END_OF_HEAD, self._limits.max_head_bytes)
         if end >= 0:
-            events = self._receive_request(buffer.take(end + 4)[:-4], b"", now)
+            events = self._receive_request(buffer.take(end + 4), b"", now)
             self._read_buffered_body(events, now)
             if self._input_ended and self._state is RECEIVING:
                 events += self._refuse(RefuseReason.TRUNCATED_BODY, now)
@@ -239,8 +239,11 @@ class Receiving(Lifecycle):
             return self._refuse(intake or why_no_head(head_bytes, self._limits), now)
         return self._begin_request(intake, rest, now)
 
-    def _begin_request(self, intake: Intake, rest: bytes, now: float) -> list[Event]:
-        """Take the step that an accepted head is, and go on with what lies behind it."""
+    def _begin_request(self, intake: Intake, rest: bytes, now: float | None) -> list[Event]:
+        """Take the step that an accepted head is, and go on with what lies behind it.
+
+        `now` is None when the clock was not read yet: an ordinary request does without. 0.04 of 4 µs.
+        """
         request, framing, persists, expects_continue = intake
         events: list[Event] = [request]
         self._method = request.method
@@ -254,11 +257,12 @@ class Receiving(Lifecycle):
             self._close_reason = CloseReason.MAX_REQUESTS if timers.drain == NEVER else CloseReason.DRAINING
         timers.head = timers.keepalive = NEVER
         if framing is NO_BODY:
-            self._state = AFTER_HEAD[REQUEST]
+            self._state = AFTER_REQUEST
             if rest:
                 self._keep(rest)
         else:
-            self._state = AFTER_HEAD[REQUEST_WITH_BODY]
+            now = self._clock() if now is None else now
+            self._state = AFTER_HEAD_OF_BODY
             self._begin_body(framing, CONTINUE_OWED if expects_continue else READING, now)
             if rest:
                 self._receive_body(rest, events, now)

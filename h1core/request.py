@@ -8,7 +8,7 @@ from collections.abc import Container
 from typing import TypeAlias
 
 from h1core.config import Limits
-from h1core.connection_field import NO_OPTIONS, USUAL, options
+from h1core.connection_field import CLOSE, NO_OPTIONS, USUAL, options
 from h1core.errors import RefuseReason
 from h1core.events import Request
 from h1core.framing import NO_BODY, Framing, request_framing
@@ -21,7 +21,7 @@ peer waits for 100 Continue. A plain tuple for the reason given in head.py; and 
 
 
 def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake | RefuseReason | None:
-    """Judge a request head, given without the empty line that ends it. Never raises.
+    """Judge a request head, given with the empty line that ends it. Never raises.
 
     Returns None when not every line is valid, like `head.parse_head`.
     `upgrades` names the protocols that may be taken over, as in `Conn`.
@@ -31,6 +31,14 @@ def take_in(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> In
         return head
     request, fields = head
     version = request.version
+    # Fast path: nothing but Host steers, and perhaps an ordinary Connection. 0.25 of 4.5 µs.
+    if version == b"1.1" and request.method != b"CONNECT":
+        if len(fields) == 1:
+            return request, NO_BODY, True, False
+        if len(fields) == 2 and b"connection" in fields:
+            usual = USUAL.get(fields[b"connection"])
+            if usual is not None:
+                return request, NO_BODY, usual is not CLOSE, False
     framing = request_framing(request.method, version, fields, limits)
     if not isinstance(framing, tuple):
         return framing

@@ -7,7 +7,7 @@ a body where there is none.
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from h1core import grammar
 from h1core.connection_field import NO_OPTIONS, options
@@ -28,6 +28,8 @@ UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"a
 
 MAX_REMEMBERED_FIELDS: Final = 1024
 MAX_REMEMBERED_FIELD_BYTES: Final = 256
+MAX_REMEMBERED_STARTS: Final = 256
+MAX_REMEMBERED_START_BYTES: Final = 1024
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
     # RFC 9110's names, which the standard library has only since 3.13.
@@ -52,6 +54,24 @@ class EncodedField(NamedTuple):
 _remembered: dict[tuple[bytes, bytes], EncodedField] = {}
 """Fields that were found valid before; bounded and free of secrets like the one in head.py."""
 
+_StartKey: TypeAlias = tuple[int | tuple[bytes, bytes], ...]
+
+
+class _Start:
+    """The begin of a head that was sent before: up to its fields, and with the last Content-Length."""
+
+    __slots__ = ("fields", "last")
+
+    def __init__(self, fields: bytes) -> None:
+        self.fields = fields
+        self.last = -1, b""
+        """A length, and the lines that end with it. One tuple, because a server in another thread may be reading."""
+
+
+_starts: dict[_StartKey, _Start] = {}
+"""Status and fields → their lines, of whole heads in which nothing steers and every field is remembered. At most 256,
+of at most 1 KiB."""
+
 
 def whole_head(
     response: Response,
@@ -67,15 +87,50 @@ def whole_head(
     response, if it does. Raises LocalError for anything that may not be sent.
     """
     status = response.status
-    lines = [_STATUS_LINES.get(status) or _status_line(status)]
-    control = _encode_fields(response.headers, lines)
+    headers = response.headers
+    try:
+        start = _starts.get((status, *headers)) if type(headers) is tuple or type(headers) is list else None
+    except TypeError:  # a list in it, or a bytearray
+        start = None
+    if start is not None and method != b"HEAD":
+        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.4 of 0.7 µs.
+        last_bytes, lines = start.last
+        if last_bytes != body_bytes:
+            lines = b"%bcontent-length: %d\r\n" % (start.fields, body_bytes)
+            start.last = body_bytes, lines
+        if close_reason is None:
+            end = b"\r\n" if version == b"1.1" else b"connection: keep-alive\r\n\r\n"
+        else:
+            end = b"connection: close\r\n\r\n"
+        return b"".join((lines, date_line, end)), close_reason
+    was_known = _are_remembered(headers)
+    parts = [_STATUS_LINES.get(status) or _status_line(status)]
+    control = _encode_fields(headers, parts)
+    if was_known and not control and status not in UNUSUAL_FRAMING:
+        _remember_start((status, *headers), b"".join(parts))
     has_body = True
     is_plain = not control or control == {b"content-length": b"%d" % body_bytes}
     if not is_plain or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
         has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
     if has_body and b"content-length" not in control:
-        lines.append(b"content-length: %d\r\n" % body_bytes)
-    return _finish_head(lines, control, version, close_reason, date_line)
+        parts.append(b"content-length: %d\r\n" % body_bytes)
+    return _finish_head(parts, control, version, close_reason, date_line)
+
+
+def _are_remembered(headers: Headers) -> bool:
+    """Whether each of these fields was sent before."""
+    try:
+        return isinstance(headers, (tuple, list)) and all(map(_remembered.__contains__, headers))
+    except TypeError:
+        return False
+
+
+def _remember_start(key: _StartKey, start: bytes) -> None:
+    """Let the begin of a head be known from now on."""
+    if len(start) <= MAX_REMEMBERED_START_BYTES:
+        if len(_starts) >= MAX_REMEMBERED_STARTS:
+            _starts.clear()
+        _starts[key] = _Start(start)
 
 
 def streamed_head(

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 PARTS = (
     "errors config timers state date events grammar buffer connection_field output "
-    "head framing request body writer lifecycle"
+    "fields head framing request body writer lifecycle"
 )
 CORE = PARTS + " receiving conn handler exchange server.* h1core"
 
@@ -36,10 +36,11 @@ MAY_IMPORT = {
     "buffer": "",
     "connection_field": "",
     "output": "errors events",
-    "head": "errors config events grammar",
+    "fields": "errors grammar",
+    "head": "errors config events grammar fields",
     "framing": "errors config grammar",
     "request": "errors config events connection_field head framing",
-    "body": "errors config grammar head",
+    "body": "errors config grammar fields head",
     "writer": "errors state events grammar connection_field output framing",
     "lifecycle": "errors config state timers events buffer output",
     "receiving": PARTS,

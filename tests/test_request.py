@@ -14,7 +14,7 @@ TAKEN = frozenset({b"chat", b"websocket"})
 
 
 def intake(line: str, *fields: str, upgrades: Container[bytes] = ()) -> Intake | RefuseReason | None:
-    return take_in(request(line, *fields).removesuffix(b"\r\n\r\n"), Limits(), upgrades)
+    return take_in(request(line, *fields), Limits(), upgrades)
 
 
 def accepted(line: str, *fields: str, upgrades: Container[bytes] = ()) -> Intake:

@@ -1,5 +1,6 @@
 """Responses as bytes, and everything that a caller may not say. What is queued after a mistake, test_conn.py asks."""
 
+import itertools
 from http import HTTPStatus
 from typing import Any
 
@@ -243,6 +244,51 @@ def test_the_memory_is_bounded_in_lines_and_bytes() -> None:
     for number in range(3 * writer.MAX_REMEMBERED_FIELDS):
         head_of((b"X-Number", b"%d" % number))
         assert len(writer._remembered) <= writer.MAX_REMEMBERED_FIELDS
+
+
+def test_a_head_comes_out_the_same_when_it_is_remembered() -> None:
+    for headers in ([], [(b"X-Head", b"1")], ((b"X-Head", b"1"), (b"X-Other", b"2"))):
+        for version, reason in itertools.product((b"1.1", b"1.0"), (None, CloseReason.PEER_ASKED)):
+            response = Response(200, headers, b"")
+            found = [writer.whole_head(response, 5, b"GET", version, reason, b"date: x\r\n") for _ in range(4)]
+            assert found == found[:1] * 4
+            lines = [b"%b: %b\r\n" % field for field in headers]
+            assert found[0][0].startswith(
+                b"".join([b"HTTP/1.1 200 OK\r\n", *lines, b"content-length: 5\r\ndate: x\r\n"])
+            )
+            assert (200, *headers) in writer._starts
+
+
+def test_a_head_with_what_is_not_remembered_is_not_remembered() -> None:
+    for name in writer.UNREMEMBERED_FIELDS - {b"content-length"}:
+        for _ in range(4):
+            writer.whole_head(Response(200, [(name, b"s3cret")], b""), 0, b"GET", b"1.1", None, b"")
+    assert b"s3cret" not in repr(writer._starts).encode()
+
+
+def test_a_remembered_head_is_none_for_another_method_or_status() -> None:
+    headers = [(b"X-Head", b"1")]
+    for _ in range(4):
+        assert b"content-length: 5" in writer.whole_head(Response(200, headers), 5, b"GET", b"1.1", None, b"")[0]
+        assert b"content-length" not in writer.whole_head(Response(200, headers), 0, b"HEAD", b"1.1", None, b"")[0]
+        assert b"content-length" not in writer.whole_head(Response(204, headers), 0, b"GET", b"1.1", None, b"")[0]
+
+
+def test_headers_that_can_be_looked_through_once_are_sent() -> None:
+    for _ in range(4):
+        response = Response(200, iter([(b"X-Once", b"1")]))  # type: ignore[arg-type]  # not what it should be
+        assert b"X-Once: 1" in writer.whole_head(response, 0, b"GET", b"1.1", None, b"")[0]
+
+
+def test_the_memory_of_heads_is_bounded() -> None:
+    for number in range(2 * writer.MAX_REMEMBERED_STARTS):
+        for _ in range(2):
+            writer.whole_head(Response(200, [(b"X-Number", b"%d" % number)]), 0, b"GET", b"1.1", None, b"")
+        assert len(writer._starts) <= writer.MAX_REMEMBERED_STARTS
+    long = [(b"X", b"x" * 200)] * (writer.MAX_REMEMBERED_START_BYTES // 200 + 1)
+    for _ in range(4):
+        writer.whole_head(Response(200, long), 0, b"GET", b"1.1", None, b"")
+    assert (200, *long) not in writer._starts
 
 
 # Streamed heads.
