@@ -13,6 +13,26 @@ from .corpus_files import Message
 
 LAST = (Disposition.CLOSE, Disposition.ABORT)
 
+TINY = Limits(
+    max_request_line_bytes=40,
+    max_head_bytes=160,
+    max_fields=5,
+    max_method_bytes=8,
+    max_chunk_extension_bytes=12,
+    max_chunk_extensions_bytes=20,
+    max_trailer_bytes=40,
+    max_trailer_fields=2,
+    max_body_bytes=60,
+    initial_buffer_bytes=16,
+    max_buffer_bytes=256,
+    max_unread_body_bytes=24,
+    max_output_bytes=128,
+    max_requests_per_connection=3,
+)
+"""Every limit within reach of a short stream."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -53,6 +73,14 @@ def collect(conn: Conn, pieces: Iterable[bytes]) -> Outcome:
             drain(conn, outcome)
     assert conn.next_events() == []
     return outcome
+
+
+def read(limits: Limits, pieces: Iterable[bytes]) -> tuple[list[Event], tuple[object, ...]]:
+    """What comes of the pieces, but for 100 Continue: it MAY be left out once content came (RFC 9110 §10.1.1)."""
+    conn = Conn(limits, Timeouts(), clock=lambda: 0.0, wall_clock=lambda: 0.0)
+    outcome = collect(conn, pieces)
+    output = b"".join(outcome.outputs).replace(CONTINUE, b"")
+    return outcome.events, (output, conn.state, conn.close_reason, conn.disposition, conn.next_deadline)
 
 
 def keep(event: Event, events: list[Event]) -> None:

@@ -11,28 +11,10 @@ from hypothesis import strategies as st
 
 from h1core.body import FORBIDDEN_TRAILERS
 from h1core.config import Limits
-from h1core.conn import Conn
 from h1core.events import Data, EndOfMessage, Headers, InformationalResponse, Response, Sendable
 
 from .corpus_files import Fields, Message, load
-
-TINY = Limits(
-    max_request_line_bytes=40,
-    max_head_bytes=160,
-    max_fields=5,
-    max_method_bytes=8,
-    max_chunk_extension_bytes=12,
-    max_chunk_extensions_bytes=20,
-    max_trailer_bytes=40,
-    max_trailer_fields=2,
-    max_body_bytes=60,
-    initial_buffer_bytes=16,
-    max_buffer_bytes=256,
-    max_unread_body_bytes=24,
-    max_output_bytes=128,
-    max_requests_per_connection=3,
-)
-"""Every limit within reach of a short stream."""
+from .feed import TINY
 
 DIGITS = "0123456789"
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -284,10 +266,3 @@ def exchanges(draw: st.DrawFn) -> tuple[bytes, bytes, list[Sendable]]:
     between = st.lists(st.one_of(interim, bad, too_much), max_size=1)
     plan = [event for part in answer for event in [*draw(between), part]]
     return draw(st.sampled_from([b"GET", b"GET", b"HEAD", b"POST"])), draw(st.sampled_from([b"1.1", b"1.0"])), plan
-
-
-def snapshot(conn: Conn) -> tuple[object, ...]:
-    """All that can be seen of a connection."""
-    front = bytes(conn.data_to_send())
-    ends = conn.close_reason, conn.disposition, conn.next_deadline
-    return conn.state, conn.output_bytes, front, conn.wants_read, conn.receive_bytes, *ends

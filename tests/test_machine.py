@@ -14,27 +14,21 @@ from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
 from h1core.errors import LocalError
 from h1core.events import (
-    Closed,
     Data,
     EndOfMessage,
     Event,
     InformationalResponse,
-    Refused,
     Request,
     Response,
     Sendable,
     Switched,
-    TimedOut,
 )
 from h1core.state import CloseReason, Disposition, State
 
-from .strategies import TINY, broken_streams, sendables, snapshot
-
-LAST_WORDS = (Refused, TimedOut, Closed)
-OVER = (Disposition.CLOSE, Disposition.ABORT)
-READING = (State.HEAD, State.RECEIVING, State.DUPLEX, State.DRAINING)
-UNANSWERED = (State.RECEIVING, State.HANDLING)
-STREAMING = (State.DUPLEX, State.RESPONDING)
+from . import promises
+from .feed import TINY
+from .promises import LAST_WORDS, OVER, STREAMING, UNANSWERED, snapshot
+from .strategies import broken_streams, sendables
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 USUAL = [
@@ -130,7 +124,9 @@ class Machine(RuleBasedStateMachine):
     def take(self, events: list[Event]) -> None:
         """Hold what came out to its grammar, and ask for what waits, as a driver does after each call."""
         is_full = self.conn.output_bytes > self.limits.max_output_bytes
+        promises.events_are_few(events, self.limits)
         waiting = self.conn.next_events()
+        promises.events_are_few(waiting, self.limits)
         assert not (is_full and waiting), "responses pile up"
         for event in [*events, *waiting]:
             assert self.last_word is None, f"{event} after {self.last_word}"
@@ -291,36 +287,13 @@ class Machine(RuleBasedStateMachine):
     # What holds at any time.
 
     @invariant()
-    def closed_is_closed(self) -> None:
+    def promises_are_kept(self) -> None:
         conn = self.conn
-        assert (conn.state is State.CLOSED) == (conn.disposition in OVER)
-        if conn.state is State.CLOSED:
-            assert not conn.wants_read
-            assert conn.next_deadline is None
-            assert not conn.output_bytes
-            assert not conn.data_to_send()
-
-    @invariant()
-    def an_end_has_a_reason(self) -> None:
-        ends = self.conn.state in (State.ENDING, State.CLOSED) or self.last_word is not None
-        assert self.conn.close_reason is not None or not ends
-
-    @invariant()
-    def who_owes_has_a_deadline(self) -> None:
-        conn = self.conn
-        peer_owes = conn.output_bytes or conn.state is State.ENDING or (conn.state in READING and conn.wants_read)
-        assert conn.next_deadline is not None or not peer_owes
-
-    @invariant()
-    def nobody_waits_for_a_peer_that_has_ended(self) -> None:
-        conn = self.conn
-        waits = conn.state in READING and not (conn.state is State.HEAD and conn.output_bytes)
-        assert not (self.has_ended and waits)
-
-    @invariant()
-    def what_waits_is_bounded(self) -> None:
-        assert len(self.conn._buffer) <= self.limits.max_buffer_bytes
-        assert self.conn.receive_bytes > 0
+        promises.closed_is_closed(conn)
+        promises.an_end_has_a_reason(conn, had_last_word=self.last_word is not None)
+        promises.who_owes_has_a_deadline(conn)
+        promises.nobody_waits_for_a_peer_that_has_ended(conn, has_ended=self.has_ended)
+        promises.what_waits_is_bounded(conn, self.limits)
 
 
 TestMachine = Machine.TestCase
@@ -375,8 +348,4 @@ def test_a_walk(seed: int) -> None:
             case "act":
                 act = one(ACTS)
                 machine.application_acts(one(SENDABLES) if act == "anything" else act)
-        machine.closed_is_closed()
-        machine.an_end_has_a_reason()
-        machine.who_owes_has_a_deadline()
-        machine.nobody_waits_for_a_peer_that_has_ended()
-        machine.what_waits_is_bounded()
+        machine.promises_are_kept()

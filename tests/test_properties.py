@@ -7,29 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
+from h1core.config import Limits
 from h1core.errors import LocalError
-from h1core.events import Data, EndOfMessage, Event, InformationalResponse, Response, Sendable
+from h1core.events import Data, EndOfMessage, InformationalResponse, Response, Sendable
 from h1core.state import State
 
-from .corpus_files import Fields, Message
-from .feed import Outcome, byte_by_byte, collect, drain, messages, new_conn
-from .strategies import as_received, broken_streams, exchanges, limits_near, pieces_of, snapshot, streams
+from .agreement import agree
+from .corpus_files import Case, Fields, Message, load
+from .feed import Outcome, byte_by_byte, drain, messages, new_conn, read
+from .promises import snapshot
+from .reference import End, read_requests
+from .strategies import as_received, broken_streams, exchanges, limits_near, pieces_of, streams
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ADDED = frozenset(b"content-length transfer-encoding connection date".split())
 
 
 # What a peer sends.
-
-
-def read(limits: Limits, pieces: list[bytes]) -> tuple[list[Event], tuple[object, ...]]:
-    """What comes of the pieces, but for 100 Continue: it MAY be left out once content came (RFC 9110 §10.1.1)."""
-    conn = Conn(limits, Timeouts(), clock=lambda: 0.0, wall_clock=lambda: 0.0)
-    outcome = collect(conn, pieces)
-    output = b"".join(outcome.outputs).replace(CONTINUE, b"")
-    return outcome.events, (output, conn.state, conn.close_reason, conn.disposition, conn.next_deadline)
 
 
 @given(streams(), st.data())
@@ -47,6 +40,29 @@ def test_how_a_broken_stream_is_cut_means_nothing(wire: bytes, end: list[bytes],
     expected = read(limits, [wire, *end])
     assert read(limits, [*data.draw(pieces_of(wire)), *end]) == expected
     assert read(limits, [*byte_by_byte(wire), *end]) == expected
+
+
+@given(broken_streams(), st.data())
+def test_what_comes_of_a_stream_is_what_a_naive_reader_says(wire: bytes, data: st.DataObject) -> None:
+    agree(wire, data.draw(limits_near(wire)))
+
+
+@given(streams(), st.data())
+def test_a_naive_reader_reads_a_valid_stream_as_what_was_sent(
+    stream: tuple[bytes, list[Message]], data: st.DataObject
+) -> None:
+    wire, sent = stream
+    assert read_requests(wire, Limits()).messages == sent
+    agree(wire, data.draw(limits_near(wire)))
+    agree(wire[: data.draw(st.integers(1, len(wire)))], Limits())
+
+
+@pytest.mark.parametrize("case", load("valid") + load("invalid"), ids=lambda case: case.name)
+def test_a_naive_reader_says_of_the_corpus_what_its_verdicts_say(case: Case) -> None:
+    reading = read_requests(case.wire, Limits())
+    assert (reading.messages, reading.partial) == (list(case.requests), case.partial)
+    expected = End.CLOSED if case.closes else End.REFUSED if case.reason else End.BETWEEN
+    assert reading.end is (End.INSIDE if case.eof else expected)
 
 
 # What the application sends.
