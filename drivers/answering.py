@@ -30,8 +30,13 @@ def answer(handler: Handler, request: Request, failures: Failures = Exception) -
     counts as one: in a thread everything does, since a SystemExit there would end the thread and nothing else.
     """
     pieces = None
+    method = request.method
     try:
-        first, pieces = first_part(request, handler(request))
+        try:
+            reply = handler(request)
+        finally:
+            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
+        first, pieces = first_part(request, reply)
         return first, pieces, NO_LEAD if pieces is None else list(islice(pieces, 1))
     except failures:
         first = failure_response(request)

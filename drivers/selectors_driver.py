@@ -259,9 +259,11 @@ class Server:
             return conn.connection_lost()
         return conn.receive_data(data)
 
-    def _pump(self, connection: Connection, events: list[Event]) -> None:
+    def _pump(self, connection: Connection, events: list[Event], job: Job | None = None) -> None:
         """Give a connection its turn. Whatever goes wrong in it ends this connection, and no other (S10)."""
         try:
+            if job is not None and job is connection.job:
+                self._hear_worker(connection, job)
             self._take_turn(connection, events)
             self._settle(connection)
         except Exception:
@@ -345,17 +347,19 @@ class Server:
             job.is_counted = True
             self._core.request_done()
             self._dropped_completions += is_gone
-        if connection.job is job:
-            connection.job = None
-            if job.first is None:
-                self._core.request_stale(connection.conn)
-                self._turn_away(connection, job.request)
-            else:
-                self._begin_response(connection, job.request, job.first, job.pieces)
+        if not is_gone:
+            self._pump(connection, [], job)
         if job.pieces is not None and job.pieces is not connection.pieces:
             job.pieces.close()
-        if not is_gone:
-            self._pump(connection, [])
+
+    def _hear_worker(self, connection: Connection, job: Job) -> None:
+        """Begin the response, or turn the request away that was found too old."""
+        connection.job = None
+        if job.first is None:
+            self._core.request_stale(connection.conn)
+            self._turn_away(connection, job.request)
+        else:
+            self._begin_response(connection, job.request, job.first, job.pieces)
 
     def _begin_response(self, connection: Connection, request: Request, first: Response, pieces: Pieces | None) -> None:
         """Send what comes first, and let the pieces follow."""

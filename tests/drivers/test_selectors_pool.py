@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from h1core.drivers import selectors_driver
 
 from h1core import Request, Response, Timeouts
 from h1core.server import Phase
@@ -684,6 +685,50 @@ def test_a_handler_that_spoils_its_request_costs_no_worker_and_no_loop(
     assert statuses(client.read()) == [500, 500]
     assert len(error_lines(caplog)) == 2
     assert outstanding(world) == 0
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_handler_that_spoils_the_method_of_a_head_request_harms_nobody(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture, threads: int
+) -> None:
+    """Simulation, seed 197: the answer had a body, sending it raised in the loop, and the server ended."""
+
+    def spoil(request: Request) -> Response:
+        if request.target == b"/spoil":
+            request.method = None  # type: ignore[assignment]  # that is the mistake
+            raise ValueError("no")
+        return hello(request)
+
+    world = make_world(spoil, threads=threads)
+    client = asking(world, get(b"/spoil").replace(b"GET", b"HEAD") + GET)
+    if threads:
+        world.work(2)
+    answer, rest = client.read().split(b"\r\n\r\n", 1)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert statuses(rest) == [200]
+    assert error_lines(caplog) == ["the handler failed on HEAD /spoil HTTP/1.1"]
+
+
+def test_a_response_that_the_loop_cannot_begin_ends_its_own_connection_only(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream([1, 2])
+    world = make_world(lambda request: stream(request) if request.target == b"/odd" else hello(request), threads=1)
+    odd, other = asking(world, get(b"/odd")), asking(world)
+
+    def send_first(conn: object, request: Request, first: Response) -> Response:
+        if request.target == b"/odd":
+            raise RuntimeError("a bug of ours")
+        return original(conn, request, first)
+
+    original: Callable[..., Response] = selectors_driver.send_first
+    monkeypatch.setattr(selectors_driver, "send_first", send_first)
+    world.work(2)
+    assert odd.sees_reset
+    assert statuses(other.read()) == [200]
+    assert stream.ended.count("closed") == 1
+    assert outstanding(world) == 0
+    assert "because of a bug" in error_lines(caplog)[0]
 
 
 # Deadlines.
