@@ -98,6 +98,7 @@ class Apps:
         self._trace = trace
         self.block = block
         self.progress: Callable[[], None] = lambda: None
+        self.see_call: Callable[[int, int], None] = lambda lane, number: None
         self.plans: dict[int, Plan] = {}
         self.spooled: list[SpooledRequest] = []
         self.calm = False
@@ -133,6 +134,7 @@ class Apps:
         self._trace.note(plan.lane, "app", "called", f"{plan.number} {plan.kind}")
         if plan.calls > 1:
             violated(Invariant.APPLICATION, f"request {plan.number} reached the application twice", plan.lane)
+        self.see_call(plan.lane, plan.number)
         if isinstance(request, SpooledRequest):
             self.spooled.append(request)
         return plan

@@ -22,7 +22,9 @@ class Invariant(Enum):
     DRAINS = "a drain ends in its time, and leaves nothing behind"
     NO_SPIN = "the loop does not turn without progress"
     NO_VAIN_WAKE = "an idle server wakes up for deadlines only"
-    NOT_OVERLOOKED = "nobody sleeps while there is something to do: bytes to read, room to write, a job that has come back"
+    NOT_OVERLOOKED = (
+        "nobody sleeps while there is something to do: bytes to read, room to write, a job that has come back"
+    )
     CAUSE = "a connection ends for the reason it says, and not before its time"
     GENTLE_END = "who listens to the end hears it: a FIN behind the last response, not a reset"
     CLEAN_UP = "every body of the application is closed, every file given back, every worker released"

@@ -80,7 +80,9 @@ class Judge:
 
     def _why(self) -> str:
         conn = self.conn
-        return "never accepted" if conn is None else f"{conn.close_reason and conn.close_reason.name}, {conn.state.name}"
+        return (
+            "never accepted" if conn is None else f"{conn.close_reason and conn.close_reason.name}, {conn.state.name}"
+        )
 
     # Requests
 
@@ -131,7 +133,7 @@ class Judge:
         client = h11.Connection(h11.CLIENT)
         try:
             for number, response in enumerate(heard):
-                client.send(H11_REQUESTS.get(self.peer.reader.methods[number], H11_REQUESTS[b"GET"]))
+                client.send(H11_REQUESTS[response.method])
                 client.send(h11.EndOfMessage())
                 if number == 0:
                     client.receive_data(wire)
@@ -207,7 +209,9 @@ class Judge:
         else:
             agrees = plan.body.startswith(body)
         if not agrees:
-            violated(Invariant.ISOLATION, f"the body of {plan.number} ({plan.kind}) is another: {body[:80]!r}", self.lane)
+            violated(
+                Invariant.ISOLATION, f"the body of {plan.number} ({plan.kind}) is another: {body[:80]!r}", self.lane
+            )
         if response.is_complete and plan.cuts and plan.length != len(body):
             violated(Invariant.READABLE, f"the response to {plan.number} was cut, and looks complete", self.lane)
         if not response.is_complete and self.stream.has_fin and not self._was_cut():

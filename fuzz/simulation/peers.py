@@ -43,7 +43,7 @@ class Peer:
         self.stream.peer = self
         self.stream.lane = lane
         self.dice = world.dice.clients
-        self.reader = Reader()
+        self.reader = Reader(self.method_of)
         self.sent: list[Sent] = []
         self.put_bytes = 0
         self.is_gone = False
@@ -111,7 +111,7 @@ class Peer:
         """Take note that a request's bytes follow those that were sent."""
         sent.start = self.put_bytes if not self.sent else self._next_start()
         self.sent.append(sent)
-        self.reader.methods.append(sent.method)
+        self.reader.expected += 1
         self.world.trace.note(self.lane, "client", "begins request", sent.number)
 
     def _next_start(self) -> int:
@@ -179,7 +179,6 @@ class Peer:
         """Read what has come."""
         data = self.client.read(most)
         if data:
-            self._correct_method()
             try:
                 self.reader.feed(data)
             except Unreadable as error:
@@ -187,15 +186,13 @@ class Peer:
             self.world.changed(self.stream)
         return data
 
-    def _correct_method(self) -> None:
-        """A head that never came whole is answered like GET, unless what came of it begins like HEAD."""
-        number, conn = len(self.reader.responses), self.stream.conn
-        if number >= len(self.sent) or self.sent[number].method != b"HEAD" or conn is None:
-            return
-        start = self.sent[number].start
+    def method_of(self, number: int) -> bytes:
+        """What the server knew of a request's method when it answered: GET, unless what had come says HEAD."""
+        sent, conn = self.sent[number], self.stream.conn
+        if sent.method != b"HEAD" or conn is None:
+            return sent.method
         consumed = self.stream.consumed if conn.decided_by is None else self.stream.consumed[: conn.decided_by[0]]
-        if not consumed.startswith(b"HEAD ", start):
-            self.reader.methods[number] = b"GET"
+        return b"HEAD" if consumed.startswith(b"HEAD ", sent.start) else b"GET"
 
     @property
     def sees_end(self) -> bool:

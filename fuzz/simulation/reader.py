@@ -1,7 +1,8 @@
 """Responses, read the plainest way: by a client that knows what it asked for. The first of two independent parsers."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [\t -~]*")
 FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t -~\x80-\xff]*)")
@@ -25,7 +26,8 @@ class Heard:
     """Where it ends in the stream, once it is complete."""
     framing: str = ""
     left: int = 0
-    names: list[bytes] = field(default_factory=list)
+    method: bytes = b""
+    """Of its request."""
 
     @property
     def says_close(self) -> bool:
@@ -33,10 +35,12 @@ class Heard:
 
 
 class Reader:
-    """Feed it, and look at `responses`; the last may be incomplete. `methods` are those of the requests, in order."""
+    """Feed it, and look at `responses`; the last may be incomplete. `method_of` knows the method of each request."""
 
-    def __init__(self) -> None:
-        self.methods: list[bytes] = []
+    def __init__(self, method_of: Callable[[int], bytes]) -> None:
+        self._method_of = method_of
+        self.expected = 0
+        """How many requests were begun."""
         self.responses: list[Heard] = []
         self.complete = 0
         self.continues = 0
@@ -104,14 +108,15 @@ class Reader:
 
     def _begin(self, heard: Heard) -> None:
         number = len(self.responses)
-        if number >= len(self.methods):
+        if number >= self.expected:
             raise Unreadable(f"a response {heard.status} to no request")
         self.responses.append(heard)
         fields = heard.fields
         self._current = heard
         if b"transfer-encoding" in fields and b"content-length" in fields:
             raise Unreadable("two framings in one response")
-        if self.methods[number] == b"HEAD" or heard.status in (204, 304):
+        heard.method = self._method_of(number)
+        if heard.method == b"HEAD" or heard.status in (204, 304):
             self._finish(heard)
         elif b"transfer-encoding" in fields:
             if fields[b"transfer-encoding"] != b"chunked":

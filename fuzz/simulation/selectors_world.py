@@ -10,6 +10,7 @@ from h1core.drivers import selectors_driver
 from h1core.drivers.pool import InlinePieces
 from h1core.drivers.selectors_driver import Server
 from h1core.server import core as core_module
+from h1core.state import Disposition
 from h1core.testing.network import READ, WRITE
 
 from .invariants import Invariant, Violation, violated
@@ -132,6 +133,8 @@ class SelectorsDriver:
         for conn, connection in server._connections.items():
             assert isinstance(conn, WatchedConn)
             stream = conn.stream
+            if conn.disposition is Disposition.LINGER and not stream.output_ended:
+                violated(Invariant.GENTLE_END, "all is written, and the writing side is open", conn.lane)
             if connection.job is None and conn.wants_read and stream.ready & READ:
                 violated(Invariant.NOT_OVERLOOKED, f"bytes wait to be read by {conn.clocks()}", conn.lane)
             if conn.output_bytes and stream.ready & WRITE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from h1core.conn import Conn
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, TimedOut
 from h1core.receiving import READING
-from h1core.state import CloseReason, State
+from h1core.state import CloseReason, Disposition, State
 from h1core.timers import NEVER
 
 from .invariants import Invariant, violated
@@ -183,12 +183,14 @@ class WatchedConn(Conn):
         reason = self._close_reason
         if reason is not self._old_reason:
             self._see_reason(reason)
-        self._old = new
         if state is not self._old_state:
             self.world.trace.note_extra(self.lane, "conn", "state", state.name)
             self._old_state = state
             if state in (State.ENDING, State.CLOSED) and self.decided_by is None:
                 self.decided_by = len(self.stream.consumed), self.stream.end_seen
+            if state is State.CLOSED and self.disposition is Disposition.CLOSE:
+                self._see_close()
+        self._old = new
         if state is State.CLOSED:
             if self._out.size or self.next_deadline is not None or self.wants_read:
                 violated(Invariant.IN_ORDER, f"after its end a connection wants something: {self.clocks()}", self.lane)
@@ -255,6 +257,13 @@ class WatchedConn(Conn):
         most = limits.max_output_bytes + self.world.largest_piece
         if self._out.size > most:
             violated(Invariant.BOUNDED, f"{self._out.size} bytes wait to be sent, {most} are allowed", self.lane)
+
+    def _see_close(self) -> None:
+        """A transport is closed when the peer has closed, has had its time, or sends without end."""
+        lingered = self._old[LINGER] <= self.world.clock.now
+        heard = self.stream.end_seen or self.stream.loss_seen
+        if not lingered and not heard and self._discarded_bytes <= self._limits.max_linger_bytes:
+            violated(Invariant.GENTLE_END, "a connection is closed before the peer had time to hear of it", self.lane)
 
     def _see_reason(self, reason: CloseReason | None) -> None:
         """An end has a cause that this world knows of."""

@@ -101,7 +101,9 @@ class Maker:
         if body is None and dice.chance(0.3):
             body = content_of(number, min(dice.pick((0, 1, 10, 300, 2000)), self._limits.max_body_bytes))
         if method is None:
-            method = dice.pick((b"POST", b"PUT")) if body is not None else dice.pick((b"GET", b"GET", b"HEAD", b"DELETE"))
+            method = (
+                dice.pick((b"POST", b"PUT")) if body is not None else dice.pick((b"GET", b"GET", b"HEAD", b"DELETE"))
+            )
         fields: Fields = [(b"Host", b"a")]
         if dice.chance(0.2):
             fields.append((dice.pick((b"User-Agent", b"X-Filler")), b"x" * (1 + dice.below(60))))

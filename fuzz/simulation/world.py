@@ -109,6 +109,7 @@ class World:
         self.listener: SimListener = self.network.listen()
         self.apps = Apps(self.dice.apps, self.swarm, self.trace, self._block)
         self.apps.progress = self.progressed
+        self.apps.see_call = self._see_call
         self.scripts = Scripts(self)
         self.peers: list[Peer] = []
         self._streams: list[SimStream] = []
@@ -218,6 +219,14 @@ class World:
         plan = self.apps.plans.get(int(number)) if number.isdigit() else None
         return plan is not None and plan.waits
 
+    def _see_call(self, lane: int, number: int) -> None:
+        """A request that has waited too long for a worker is not run."""
+        conn = self.peers[lane].stream.conn
+        if self.swarm.threads and conn is not None:
+            waited_s = self.clock.now - conn.whole_at
+            if waited_s > self.swarm.timeouts.queue_timeout:
+                violated(Invariant.APPLICATION, f"{number} is run after it waited for {waited_s} s", lane)
+
     @property
     def largest_piece(self) -> int:
         """What may be queued at once, with its head."""
@@ -287,7 +296,9 @@ class World:
         core = self.driver.core
         counts = len(core._connections), core._admission.open_connections, self._open
         if len(set(counts)) > 1:
-            violated(Invariant.SLOTS, "connections known, slots taken and sockets open are {}, {} and {}".format(*counts))
+            violated(
+                Invariant.SLOTS, "connections known, slots taken and sockets open are {}, {} and {}".format(*counts)
+            )
         if self._open > self.swarm.limits.max_connections:
             violated(Invariant.BOUNDED, f"{self._open} connections are open")
 
@@ -424,7 +435,7 @@ class World:
 
     def _see_rest(self, vain: int) -> None:
         """Nobody has said anything for so long that nobody is left."""
-        left = [conn for conn in self.driver.core._connections]
+        left = list(self.driver.core._connections)
         if left:
             violated(Invariant.SETTLES, f"{len(left)} connections outlive their deadlines")
         if self.vain_wakes - vain > 8:
@@ -450,7 +461,9 @@ class World:
             Judge(self, peer).judge()
         left_open = self.apps.left_open()
         if left_open:
-            violated(Invariant.CLEAN_UP, f"the bodies of {left_open} were never closed", self.apps.plans[left_open[0]].lane)
+            violated(
+                Invariant.CLEAN_UP, f"the bodies of {left_open} were never closed", self.apps.plans[left_open[0]].lane
+            )
         if any(not request._file.closed for request in self.apps.spooled):
             violated(Invariant.CLEAN_UP, "the file of a request is left open")
 
