@@ -115,8 +115,10 @@ def _with_progress(
 
 def _share(totals: Totals, now: float, options: argparse.Namespace) -> float | None:
     if options.minutes is not None:
-        return min(1.0, (now - totals.began_at) / (60 * options.minutes))
-    return totals.runs / (options.runs or 1000)
+        limit_s: float = 60 * options.minutes
+        return min(1.0, (now - totals.began_at) / limit_s)
+    runs: int = options.runs or 1000
+    return totals.runs / runs
 
 
 def _say_failure(seed: int, options: argparse.Namespace) -> None:

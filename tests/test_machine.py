@@ -27,6 +27,7 @@ from h1core.events import (
     TimedOut,
 )
 from h1core.state import CloseReason, Disposition, State
+from h1core.timers import NEVER
 
 from .strategies import TINY, broken_streams, sendables, snapshot
 
@@ -312,6 +313,12 @@ class Machine(RuleBasedStateMachine):
         assert conn.next_deadline is not None or not peer_owes
 
     @invariant()
+    def nobody_is_late_with_a_body_that_is_not_read(self) -> None:
+        conn = self.conn
+        unread = conn.state in (State.RECEIVING, State.DUPLEX) and not conn.wants_read
+        assert not unread or conn._timers.body == NEVER
+
+    @invariant()
     def nobody_waits_for_a_peer_that_has_ended(self) -> None:
         conn = self.conn
         waits = conn.state in READING and not (conn.state is State.HEAD and conn.output_bytes)
@@ -378,5 +385,6 @@ def test_a_walk(seed: int) -> None:
         machine.closed_is_closed()
         machine.an_end_has_a_reason()
         machine.who_owes_has_a_deadline()
+        machine.nobody_is_late_with_a_body_that_is_not_read()
         machine.nobody_waits_for_a_peer_that_has_ended()
         machine.what_waits_is_bounded()

@@ -1,4 +1,4 @@
-"""Applications, most of which misbehave. What each request meets is planned when it is made, and so is what must come."""
+"""Applications, most of which misbehave. What a request meets is planned when it is made, and so is what must come."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field

@@ -4,6 +4,7 @@ A fiber runs while whoever resumed it waits, and the other way round, so the ord
 of the system's has a say. The threads are kept for later runs: to make one costs as much as to use it twenty times.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import ClassVar
@@ -49,15 +50,14 @@ class Fiber:
     def run(self) -> None:
         """In the thread."""
         try:
-            self._call()
-        except FiberKilled:
-            pass
+            with contextlib.suppress(FiberKilled):
+                self._call()
         except BaseException as error:  # noqa: BLE001 - raised again where it was resumed
             self.failure = error
         self.is_over = True
 
-    def resume(self) -> None:
-        """Let it go on, and wait for it. Raises what it raised."""
+    def resume(self) -> bool:
+        """Let it go on, and wait for it; whether it is over. Raises what it raised."""
         thread = self._thread
         thread.go.release()
         thread.back.acquire()
@@ -65,6 +65,7 @@ class Fiber:
             _Thread.idle.append(thread)
             if self.failure is not None:
                 raise self.failure
+        return self.is_over
 
     def pause(self) -> None:
         """In the thread: wait to be resumed."""

@@ -101,8 +101,7 @@ class Judge:
             target = b"/%d" % sent.number
             request = received.request
             head = (sent.method, target, sent.version, sent.fields)
-            method = sent.method if request.method is None else request.method  # a vandal's
-            if (method, request.target, request.version, tuple(request.headers)) != head:
+            if (request.method, request.target, request.version, tuple(request.headers)) != head:
                 violated(Invariant.REFERENCE, f"{head} was sent, and {received.parts[:4]} came out", self.lane)
             if not sent.body.startswith(received.body):
                 violated(Invariant.REFERENCE, "the body is not what was sent", self.lane)

@@ -117,7 +117,8 @@ def _grid(outcome: Outcome, entries: list[Entry]) -> Iterator[str]:
     world, violation = outcome.world, outcome.violation
     lanes = [WORLD, *range(len(world.peers))]
     column = {lane: number + 2 for number, lane in enumerate(lanes)}
-    yield f"<main><div class='grid' style='grid-template-columns:max-content repeat({len(lanes)}, minmax(26ch, auto))'>"
+    columns = f"max-content max-content repeat({len(lanes) - 1}, minmax(26ch, auto))"
+    yield f"<main><div class='grid' style='grid-template-columns:{columns}'>"
     yield "<div class='name corner' style='grid-area:1/1'>time</div>"
     for lane in lanes:
         blamed = " blamed" if violation is not None and violation.lane == lane and lane != WORLD else ""

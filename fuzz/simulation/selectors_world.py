@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 from h1core.drivers import pool as pool_module
 from h1core.drivers import selectors_driver
 from h1core.drivers.pool import InlinePieces
 from h1core.drivers.selectors_driver import Server
+
 from h1core.server import core as core_module
 from h1core.state import Disposition
 from h1core.testing.network import READ, WRITE
@@ -23,14 +25,12 @@ from .world import World
 @contextmanager
 def patched(world: World) -> Iterator[None]:
     """Put our `Conn`, wake channel and condition where the driver finds its own."""
-    was = core_module.Conn, selectors_driver.WakeChannel, pool_module.threading
-    core_module.Conn = world.make_conn  # type: ignore[assignment,misc]  # called like the class
-    selectors_driver.WakeChannel = SimWake  # type: ignore[assignment,misc]  # has its methods
-    pool_module.threading = SimThreading  # type: ignore[assignment]  # has what is used of it
-    try:
+    with (
+        mock.patch.object(core_module, "Conn", world.make_conn),
+        mock.patch.object(selectors_driver, "WakeChannel", SimWake),
+        mock.patch.object(pool_module, "threading", SimThreading),
+    ):
         yield
-    finally:
-        core_module.Conn, selectors_driver.WakeChannel, pool_module.threading = was  # type: ignore[misc]  # put back
 
 
 class SelectorsDriver:
@@ -43,7 +43,7 @@ class SelectorsDriver:
         self.pool: SimPool | None = None
         with patched(world):
             if swarm.threads:
-                self.pool = SimPool(world, swarm.threads, lambda: self.server._wake_up())
+                self.pool = SimPool(world, swarm.threads, self._wake_up)
                 SimCondition.pool = self.pool
             self.server = Server(
                 world.apps,
@@ -83,6 +83,9 @@ class SelectorsDriver:
             if self.pool.fibers:
                 violated(Invariant.CLEAN_UP, "a worker waits for a client that has gone")
         self.pool.kill_all()
+
+    def _wake_up(self) -> None:
+        self.server._wake_up()
 
     def begin_drain(self) -> None:
         self.server.begin_drain()
@@ -147,6 +150,5 @@ class SelectorsDriver:
     def see_end(self) -> None:
         if self.selector.watched:
             violated(Invariant.DRAINS, f"{self.selector.watched} registrations are left")
-        if self.pool is not None:
-            if not self.pool.is_closed:
-                violated(Invariant.DRAINS, "the workers were not told to end")
+        if self.pool is not None and not self.pool.is_closed:
+            violated(Invariant.DRAINS, "the workers were not told to end")

@@ -1,4 +1,4 @@
-"""What one run is like: which kinds of clients, applications and faults there are, how often, and under which limits."""
+"""What one run is like: which clients, applications and faults there are, how often, and under which limits."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Swarm:
 
     @property
     def bound_s(self) -> float:
-        """After so long without faults, everything is over or idle: one after the other, where there is room for few."""
+        """After so long without faults, everything is over or idle: one after another, where there is room for few."""
         t = self.timeouts
         body_s = self.limits.max_body_bytes / t.min_body_rate
         # A connection may go through each of them once more, and a queue of requests may have to be worked off.
@@ -64,7 +64,7 @@ def draw_swarm(dice: Dice) -> Swarm:
     faults = {fault: dice.pick(rates) for fault in FAULTS if dice.chance(0.35)}
     return Swarm(
         peers=dice.some(PEERS, dice.pick((0.15, 0.4, 1.0))),
-        apps=dice.some(APPS, dice.pick((0.15, 0.5, 1.0))) + ["plain"],
+        apps=[*dice.some(APPS, dice.pick((0.15, 0.5, 1.0))), "plain"],
         faults=faults,
         connections=dice.pick((1, 2, 4, 8, 12)),
         requests=dice.pick((1, 4, 10, 30)),

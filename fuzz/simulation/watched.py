@@ -1,4 +1,4 @@
-"""A `Conn` that is watched: each call is looked at before and after. This is where the drivers under test are the same."""
+"""A `Conn` that is watched: each call is looked at before and after. All drivers under test have this in common."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ class WatchedConn(Conn):
         self._old_reason: CloseReason | None = None
         self._old_state = State.HEAD
         self._old = (NEVER,) * 6
+        self.world.trace.note_extra(self.lane, "conn", "state", State.HEAD.name)
         self._look("accepted", earned_s=0.0)
 
     # In
@@ -180,6 +181,8 @@ class WatchedConn(Conn):
         new = (timers.head, timers.body, timers.keepalive, timers.write, timers.linger, timers.drain)
         if new != self._old:
             self._see_timers(call, new, earned_s, progress)
+        elif progress and self._out.size and new[WRITE] < self.world.clock.now + self._timeouts.write_timeout:
+            violated(Invariant.CAUSE, "the peer took bytes, and its time was not started anew", self.lane)
         reason = self._close_reason
         if reason is not self._old_reason:
             self._see_reason(reason)
@@ -223,8 +226,6 @@ class WatchedConn(Conn):
                 continue
             if new[which] > old[which]:
                 violated(Invariant.OWING, f"{NAMES[which]} got more time in {call} without progress", self.lane)
-        if progress and self._out.size and abs(new[WRITE] - now - t.write_timeout) > ROUNDING_S:
-            violated(Invariant.CAUSE, "the peer took bytes, and its time was not started anew", self.lane)
 
     def _see_owed(self, state: State, new: tuple[float, ...]) -> None:
         """Who owes what, by the state alone, and whether just those deadlines run."""

@@ -211,7 +211,7 @@ CATALOGUE: tuple[Recipe, ...] = (
     _in_head(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     _in_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 400),
     _in_head(b"\x00\x01\x02", 400),
-    _in_body(b"5\r\nhelloXX\r\n0\r\n\r\n", 400),
+    _in_body(b"5\r\nhelloXX0\r\n\r\n", 400),
     _in_body(b"5\r\nhello\r0\r\n\r\n", 400),
     _in_body(b"0x5\r\nhello\r\n0\r\n\r\n", 400),
     _in_body(b"-1\r\nhello\r\n0\r\n\r\n", 400),

@@ -107,10 +107,10 @@ class SimPool(Pool):
             return
         self.current = fiber
         try:
-            fiber.resume()
+            is_over = fiber.resume()
         finally:
             self.current = None
-        if fiber.is_over:
+        if is_over:
             self.fibers.remove(fiber)
             self._done()
 

@@ -337,8 +337,9 @@ class World:
             self._arrange()
             self.driver.run()
             self._finish()
-        except Violation as violation:
-            raise Violation.first or violation
+        except Violation:
+            assert Violation.first is not None
+            raise Violation.first  # noqa: B904 - a later one only hides what was first
         except Exception as error:
             raise Violation(Invariant.ISOLATION, f"the server itself failed: {error!r}") from error
         finally:
