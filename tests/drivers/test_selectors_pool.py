@@ -24,6 +24,7 @@ from .world import (
     error_lines,
     get,
     hello,
+    large,
     numbered,
     post,
     target_echo,
@@ -223,6 +224,17 @@ def test_a_slow_reader_is_given_what_it_is_owed_while_its_next_request_is_handle
     world.work()
     client.read()
     assert statuses(client.received) == [200, 200]
+
+
+def test_the_next_request_is_taken_as_soon_as_little_enough_is_owed(make_world: MakeWorld) -> None:
+    """Though the client took only part: it was taken when the client read more, and until then read over the limit."""
+    world = make_world(large, threads=1, max_output_bytes=65_000)
+    client = asking(world, GET + GET, window_bytes=4_000)
+    world.work()
+    assert len(world.workers.jobs) == 0
+    client.read()
+    world.tick()
+    assert len(world.workers.jobs) == 1
 
 
 def test_the_access_log_has_one_line_for_each_answer(make_world: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
