@@ -14,8 +14,9 @@ DRIVERS: dict[str, Callable[[World], Driver]] = {"selectors": SelectorsDriver}
 TWICE_EVERY = 64
 """One of so many seeds is run a second time, and must leave the same trace."""
 
-COLLECT_EVERY = 32
-"""Runs between two collections of garbage: by itself the collector costs a third of the time."""
+COLLECT_EVERY = 1000
+"""Runs between two collections of garbage: by itself the collector costs a third of the time, and `forget` leaves it
+little to do."""
 
 
 @dataclass(slots=True)
@@ -75,14 +76,20 @@ def run_twice(seed: int, driver: str = "selectors") -> Outcome:
 
 
 def run_seeds(seeds: Iterable[int], driver: str = "selectors") -> Iterator[Outcome]:
-    """Many runs; one in `TWICE_EVERY` is run twice."""
+    """Many runs; one in `TWICE_EVERY` is run twice. The world of an outcome is gone when the next one is asked for."""
     was_enabled = gc.isenabled()
     gc.disable()
+    gc.collect()
+    gc.freeze()
     try:
         for count, seed in enumerate(seeds):
             if count % COLLECT_EVERY == 0:
                 gc.collect()
-            yield run_twice(seed, driver) if count % TWICE_EVERY == TWICE_EVERY - 1 else run_seed(seed, driver)
+            again = count % TWICE_EVERY == TWICE_EVERY - 1
+            outcome = run_twice(seed, driver) if again else run_seed(seed, driver)
+            yield outcome
+            outcome.world.forget()
     finally:
+        gc.unfreeze()
         if was_enabled:
             gc.enable()

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from h1core.events import Request
 from h1core.server import ServerCore
-from h1core.state import CloseReason, State
+from h1core.state import CloseReason
 from h1core.testing import FakeClock
 
 from . import faults
@@ -468,6 +468,18 @@ class World:
         if any(not request._file.closed for request in self.apps.spooled):
             violated(Invariant.CLEAN_UP, "the file of a request is left open")
 
+    def forget(self) -> None:
+        """Cut the circles that hold everything together, so that nobody has to look for them."""
+        for peer in self.peers:
+            conn = peer.stream.conn
+            if conn is not None:
+                del conn.world, conn.stream
+            vars(peer.stream).clear()
+            vars(peer).clear()
+        vars(self.apps).clear()
+        vars(self.driver).clear()
+        vars(self).clear()
+
     # Figures
 
     @property
@@ -484,6 +496,3 @@ class World:
     @property
     def simulated_s(self) -> float:
         return self.clock.now - START
-
-
-STREAMS_OUT = (State.DUPLEX, State.RESPONDING)
