@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from h1core.testing import FakeClock
 
+from .invariants import Violation
+
 WORLD = -1
 """The lane of what concerns no connection."""
 
@@ -29,10 +31,11 @@ class Trace:
         self.detailed = detailed
 
     def note(self, lane: int, actor: str, verb: str, detail: object = "") -> None:
-        self.entries.append(Entry(self._clock.now, lane, actor, verb, detail))
+        if Violation.first is None:  # what the server does when it is torn down belongs to no story
+            self.entries.append(Entry(self._clock.now, lane, actor, verb, detail))
 
     def note_extra(self, lane: int, actor: str, verb: str, detail: object = "") -> None:
-        if self.detailed:
+        if self.detailed and Violation.first is None:
             self.extras.append((len(self.entries), Entry(self._clock.now, lane, actor, verb, detail)))
 
     def hex(self) -> str:
@@ -40,6 +43,10 @@ class Trace:
         digest = hashlib.blake2b(digest_size=8)
         digest.update(repr([tuple(entry) for entry in self.entries]).encode())
         return digest.hexdigest()
+
+    @property
+    def ended_at(self) -> float:
+        return self.entries[-1].at if self.entries else self._clock.now
 
     @property
     def all(self) -> list[Entry]:

@@ -94,6 +94,7 @@ class World:
     """Everything of one run."""
 
     def __init__(self, seed: int, make_driver: Callable[[World], Driver], detailed: bool = False) -> None:
+        Violation.first = None
         self.seed = seed
         self.clock = FakeClock(START)
         self.trace = Trace(self.clock, detailed)
@@ -317,7 +318,10 @@ class World:
             deadline = conn.next_deadline
             if deadline is not None:
                 if deadline < until and until > self.clock.now:
-                    violated(Invariant.OWING, f"{until - deadline} s too late for {conn.clocks()}", conn.lane)
+                    late_s = until - deadline
+                    violated(
+                        Invariant.OWING, f"the server will sleep {late_s:g} s too long: {conn.clocks()}", conn.lane
+                    )
             elif not self.driver.is_busy(conn):
                 violated(Invariant.OWING, f"nothing will end this: {conn.clocks()}", conn.lane)
         if until > self.clock.now:
@@ -327,7 +331,6 @@ class World:
 
     def run(self) -> None:
         """Everything from the first connection to the last. Raises Violation."""
-        Violation.first = None
         log = logging.getLogger("h1core.server")
         was = log.propagate, log.level
         log.propagate = False
