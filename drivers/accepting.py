@@ -70,7 +70,7 @@ class Acceptor:
                     found = True
                     yield newcomer
 
-    def rest_after(self, error: OSError) -> None:
+    def rest_after(self, error: Exception) -> None:
         """Let accepting rest for a moment; said once, until it works again."""
         self._core.accept_failed()
         if not self._is_reported:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from h1core.conn import Conn
 from h1core.events import Request, Response
-from h1core.handler import Handler, SpooledRequest, close_pieces, first_part
+from h1core.handler import FileBody, Handler, SpooledRequest, WholeBody, close_pieces, first_part
 from h1core.server.backlog import overload_response
 from h1core.writer import error_response
 
@@ -23,21 +23,27 @@ Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 NO_LEAD: Final[list[bytes]] = []
 
 
-def answer(handler: Handler, request: Request, failures: Failures = Exception) -> Answer:
+def answer(handler: Handler, request: Request, failures: Failures = Exception, *, takes_whole: bool = False) -> Answer:
     """Run a handler. What it raises is logged, and a 500.
 
     So is what a streamed body raises before its first piece: nothing is said until that is there. `failures` is what
     counts as one: in a thread everything does, since a SystemExit there would end the thread and nothing else.
+    With `takes_whole` a WholeBody comes as what it is: the response is whole, and its iterator is only to be closed;
+    and nothing is read of a FileBody.
     """
     pieces = None
     method = request.method
     try:
         try:
-            reply = handler(request)
+            response = handler(request)
         finally:
             request.method = method  # whatever the handler made of it: the answer must fit what the client sent
-        first, pieces = first_part(request, reply)
-        return first, pieces, NO_LEAD if pieces is None else list(islice(pieces, 1))
+        if takes_whole and type(response) is Response and type(response.body) is WholeBody and method != b"HEAD":
+            return Response(response.status, response.headers, response.body.data), response.body, NO_LEAD
+        first, pieces = first_part(request, response)
+        if pieces is None or (takes_whole and type(pieces) is FileBody):
+            return first, pieces, NO_LEAD
+        return first, pieces, list(islice(pieces, 1))
     except failures:
         first = failure_response(request)
         close_quietly(pieces, failures)

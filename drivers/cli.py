@@ -18,20 +18,24 @@ from importlib import metadata
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 
+from h1core.adapters.lifespan import StartupFailed
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
+from .adapting import ADAPTERS, needs_trio
 from .listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
-from .loading import App, AppFailed, interface_of, is_async, load
+from .loading import App, AppFailed, call_factory, interface_of, load
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
 USAGE_STATUS: Final = 2
+STARTUP_STATUS: Final = 3
 SIGNAL_STATUS: Final = 128
 """Added to the number of the signal that ended the process: how shells and supervisors tell it."""
 
 EPILOG: Final = """\
 addresses: HOST:PORT, [V6]:PORT, unix:PATH, or fd:N for an inherited listening socket.
+exit status: 2 for a mistake before the start, 3 when the application's own startup fails, else see below.
 signals: SIGTERM or SIGINT stops accepting, finishes what is in flight within --drain-timeout, and exits with
 status 0; a second one ends at once, with status 143 or 130.
 """
@@ -86,8 +90,8 @@ class Running(Protocol):
     does, before it and after it.
     """
 
-    def run(self) -> None:
-        """Serve until drained or stopped."""
+    def run(self, started: Callable[[], None]) -> None:
+        """Serve until drained or stopped; call `started` once connections are accepted."""
 
     def begin_drain(self) -> None:
         """Stop accepting, finish what is in flight, and let `run` return."""
@@ -112,6 +116,7 @@ def _selectors_server(plan: Plan) -> Running:
 def _trio_server(plan: Plan) -> Running:
     try:
         from .trio_driver import Server
+        from .trio_lifespan import lifespan_of
     except ModuleNotFoundError as error:
         if error.name != "trio":
             raise
@@ -123,14 +128,13 @@ def _trio_server(plan: Plan) -> Running:
         timeouts=plan.timeouts,
         access_log=plan.access_log,
         threads=plan.threads,
+        lifespan=lifespan_of(plan.handler),
     )
 
 
 DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
 """What makes the server of each --driver."""
 
-ADAPTERS: Final[dict[str, Callable[[App], App]]] = {"handler": lambda app: app}
-"""What makes a handler of an application of each --interface. Likewise."""
 
 DEFAULT_THREADS: Final = {"wsgi": 4}
 """By interface, where it is not 0."""
@@ -188,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="worker threads; 0 is none, all on the loop (default 4 for WSGI, else 0)",
     )
+    add("--root-path", metavar="PATH", default="", help="where a WSGI or ASGI application is mounted, as in /shop")
+    add("--factory", action="store_true", help="MODULE:NAME is called, without arguments, to make the application")
     add("--access-log", action="store_true", help="log each request to stderr")
     add("--version", action="version", version=f"h1core {_version()}")
     kept = f"One connection keeps at most {Limits().connection_bytes} bytes by these defaults."
@@ -226,16 +232,15 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     """
     addresses = [parse_address(text) for text in options.bind or [DEFAULT_ADDRESS]]
     limits, timeouts = _bounds(options)
-    app = load(options.app)
+    app = call_factory(load(options.app), options.app) if options.factory else load(options.app)
     interface = interface_of(app) if options.interface == "auto" else options.interface
     make_server = _driver(options.driver, interface, app)
-    if interface not in ADAPTERS:
-        raise LocalError(f"the {interface} interface is not yet there; {options.app} needs it")
     threads = _threads(options.threads, interface)
+    handler = ADAPTERS[interface](app, threads, options.root_path)
     # After the application was imported, so that a logging configuration of its own comes first and stays.
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("h1core").setLevel(logging.INFO)
-    plan = Plan(ADAPTERS[interface](app), _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
+    plan = Plan(handler, _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
     return plan, make_server
 
 
@@ -250,10 +255,10 @@ def _bounds(options: argparse.Namespace) -> tuple[Limits, Timeouts]:
 
 
 def _driver(asked: str | None, interface: str, app: App) -> Callable[[Plan], Running]:
-    needs_trio = interface == "asgi" or (interface == "handler" and is_async(app))
-    if needs_trio and asked == "selectors":
+    needs = "trio" if needs_trio(app, interface) else "selectors"
+    if needs == "trio" and asked == "selectors":
         raise LocalError("an async application needs --driver trio")
-    return DRIVERS[asked or ("trio" if needs_trio else "selectors")]
+    return DRIVERS[asked or needs]
 
 
 def _threads(asked: int | None, interface: str) -> int:
@@ -286,12 +291,21 @@ def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
         else:
             server.stop()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        # Only now, because who reads these lines may send a request, or a signal, at once.
+    def announce() -> None:
+        # Only once it serves, because who reads these lines may send a request, or a signal, at once.
         for listener in listeners:
             print(f"h1core: listening on {describe(listener)}", file=sys.stderr, flush=True)
-        server.run()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(announce)
+    except StartupFailed as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        elif error.details:
+            print(error.details.rstrip(), file=sys.stderr)
+        print(f"h1core: {error}", file=sys.stderr)
+        return STARTUP_STATUS
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)

@@ -83,6 +83,31 @@ def _find(module: object, module_name: str, name: str) -> object:
     return found
 
 
+def call_factory(factory: App, spec: str) -> App:
+    """The application that a function without arguments makes.
+
+    Raises AppFailed when it fails, LocalError when it cannot be called like that, or makes no application.
+    """
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise LocalError(f"{spec} is called as a factory, without arguments: {error}") from None
+    except ValueError:  # its parameters cannot be seen
+        pass
+    try:
+        app = factory()
+    except Exception as error:  # noqa: BLE001 - like a module, a factory may raise anything
+        first = error.__traceback__ and error.__traceback__.tb_next  # the frame above it is this one
+        raise AppFailed(f"the factory {spec} failed") from error.with_traceback(first)
+    if inspect.iscoroutine(app):
+        app.close()
+        raise LocalError(f"the factory {spec} is async; one that is called here is a plain function")
+    if not callable(app):
+        raise LocalError(f"the factory {spec} gave no application but a value of type {type(app).__name__}")
+    made: App = app
+    return made
+
+
 def interface_of(app: App) -> Interface:
     """The interface of an application, told by the arguments it cannot do without: 1 handler, 2 WSGI, 3 ASGI.
 
@@ -98,6 +123,11 @@ def interface_of(app: App) -> Interface:
     interface = INTERFACES.get(len(required))
     if interface is None:
         raise _unclear(f"it needs {len(required)} arguments; a handler takes 1, WSGI 2, ASGI 3")
+    if interface == "handler" and required[0].name == "scope":
+        raise LocalError(
+            "this is an application for ASGI 2, which takes scope alone; h1core speaks ASGI 3: "
+            "asgiref.compatibility.guarantee_single_callable makes one of the other (or say --interface)"
+        )
     if interface == "handler" and inspect.isclass(app):
         raise _unclear("it is a class that takes 1 argument; name an instance, or a function")
     if interface == "wsgi" and is_async(app):

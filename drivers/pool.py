@@ -26,8 +26,8 @@ from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from h1core.errors import Disconnected
-from h1core.events import Request, Response
-from h1core.handler import Handler
+from h1core.events import FileSlice, Request, Response
+from h1core.handler import FileBody, Handler, WholeBody
 
 from .answering import answer, close_quietly, release
 
@@ -49,7 +49,10 @@ class BodyFailed(Exception):
 class Pieces(Protocol):
     """The rest of a response that is being streamed, seen by the loop."""
 
-    def next_piece(self) -> bytes | PieceEnd:
+    is_lent: bool
+    """A piece must be written before the next one is asked for."""
+
+    def next_piece(self) -> bytes | FileSlice | PieceEnd:
         """The next piece, PENDING or END. Raises what the application raised."""
         ...
 
@@ -62,6 +65,7 @@ class InlinePieces:
     """Pieces that the loop takes from the application itself."""
 
     __slots__ = ("_all", "_pieces", "_request")
+    is_lent = False
 
     def __init__(self, pieces: Iterator[bytes], request: Request, lead: Sequence[bytes] = ()) -> None:
         self._pieces = pieces
@@ -78,8 +82,32 @@ class InlinePieces:
         release(self._request)
 
 
+class FilePieces:
+    """One piece, which lies in a file: the loop sends it by reference, and no worker has to wait for that."""
+
+    __slots__ = ("_body", "_is_taken")
+    is_lent = True
+
+    def __init__(self, body: FileBody) -> None:
+        self._body = body
+        self._is_taken = False
+
+    def next_piece(self) -> FileSlice | PieceEnd:
+        """The piece, then END."""
+        if self._is_taken:
+            return END
+        self._is_taken = True
+        return self._body.part
+
+    def close(self) -> None:
+        """Give the file back. Never raises."""
+        close_quietly(self._body)
+
+
 class WorkerPieces:
     """Pieces that a worker takes from the application, and the loop from here."""
+
+    is_lent = False
 
     def __init__(self, max_bytes: int, post: Callable[[], None]) -> None:
         self._max_bytes = max_bytes
@@ -180,7 +208,7 @@ class Job:
         self._is_wanted = True
         self.first: Response | None = None
         """What to send first; None while the handler runs, and for good when the request was stale."""
-        self.pieces: WorkerPieces | None = None
+        self.pieces: Pieces | None = None
         """The rest of the body, when it is streamed."""
         self.is_over = False
         """The worker is through."""
@@ -204,16 +232,29 @@ class Job:
             self.pieces.close()
 
     def _answer(self) -> None:
-        first, pieces, lead = answer(self._handler, self.request, BaseException)
+        first, pieces, lead = answer(self._handler, self.request, BaseException, takes_whole=True)
         if pieces is None:
             self.first = first
             return
-        self.pieces = WorkerPieces(self._max_bytes, lambda: self._post(self))
-        if not self._is_wanted:  # looked at after `pieces` was set, as `abandon` does it the other way round
-            self.pieces.close()
-        self.first = first
+        if type(pieces) is WholeBody:
+            self.first = first
+            self._post(self)
+            close_quietly(pieces, BaseException)
+            return
+        if type(pieces) is FileBody:
+            self._begin(first, FilePieces(pieces))
+            return
+        passed_on = WorkerPieces(self._max_bytes, lambda: self._post(self))
+        self._begin(first, passed_on)
         self._post(self)
-        self.pieces.feed(pieces, lead)
+        passed_on.feed(pieces, lead)
+
+    def _begin(self, first: Response, pieces: Pieces) -> None:
+        """Let the loop see how a streamed response begins."""
+        self.pieces = pieces
+        if not self._is_wanted:  # looked at after `pieces` was set, as `abandon` does it the other way round
+            pieces.close()
+        self.first = first
 
 
 class Workers(Protocol):

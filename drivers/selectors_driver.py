@@ -37,16 +37,17 @@ from typing import Final
 
 from h1core.config import Limits, Timeouts
 from h1core.conn import Conn
-from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
-from h1core.handler import Handler
+from h1core.events import Closed, Data, EndOfMessage, Event, FileSlice, Refused, Request, Response, TimedOut
+from h1core.handler import FileBody, Handler, WholeBody
 from h1core.server import Phase, ServerCore
 from h1core.server.turns import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition
 
 from .accepting import SelectorAcceptor
-from .answering import address_in_words, answer, log_access, overload_answer, release, send_first
+from .answering import address_in_words, answer, close_quietly, log_access, overload_answer, release, send_first
 from .connection import Connection
-from .pool import PENDING, InlinePieces, Job, PieceEnd, Pieces, Pool, Workers
+from .files import FileFailed, send_file
+from .pool import PENDING, FilePieces, InlinePieces, Job, PieceEnd, Pieces, Pool, Workers
 from .transport import READ, WRITE, Listener, Selector, Transport
 from .wake import WakeChannel
 
@@ -100,9 +101,13 @@ class Server:
 
     # Running
 
-    def run(self) -> None:
-        """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises."""
+    def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises.
+
+        Calls `started` before it begins.
+        """
         self._open_wake()
+        started()
         try:
             while not self._stop_asked and self._core.phase is not Phase.STOPPED:
                 self.tick()
@@ -176,6 +181,11 @@ class Server:
             self._wake.close()
             self._wake = None
         self._selector.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next `tick` would wait, were it not for sockets and workers."""
+        return not self._drain_asked and self._wait_s(None) != 0
 
     @property
     def dropped_completions(self) -> int:
@@ -311,9 +321,16 @@ class Server:
         if self._workers is not None:
             self._dispatch(connection, request, self._workers)
             return
-        first, pieces, lead = answer(self._handler, request)
+        first, pieces, lead = answer(self._handler, request, takes_whole=True)
         if pieces is None:
             self._begin_response(connection, request, first, None)
+            release(request)
+        elif type(pieces) is WholeBody:
+            self._begin_response(connection, request, first, None)
+            close_quietly(pieces)
+            release(request)
+        elif type(pieces) is FileBody:
+            self._begin_response(connection, request, first, FilePieces(pieces))
             release(request)
         else:
             self._begin_response(connection, request, first, InlinePieces(pieces, request, lead))
@@ -380,7 +397,7 @@ class Server:
         conn = connection.conn
         pieces = connection.pieces
         assert pieces is not None
-        most = self._core.limits.max_output_bytes
+        most = 0 if pieces.is_lent else self._core.limits.max_output_bytes
         try:
             for _ in range(PIECES_PER_TURN):
                 if conn.output_bytes > most:
@@ -392,7 +409,7 @@ class Server:
                     conn.send(EndOfMessage())
                     connection.end_stream()
                     return False
-                conn.send(Data(piece))
+                conn.send(piece if type(piece) is FileSlice else Data(piece))
         except Exception:
             logger.exception(
                 "the handler's body failed; the connection to %s is cut", address_in_words(connection.peer)
@@ -403,19 +420,31 @@ class Server:
         return True
 
     def _write(self, connection: Connection) -> bool:
-        """Write the next buffer, and say whether the socket would take more."""
+        """Write the next buffer, or some of a file, and say whether the socket would take more."""
         conn = connection.conn
         data = conn.data_to_send()
         try:
-            sent = connection.transport.send(data)
+            if data:
+                sent = connection.transport.send(data)
+                has_room = sent == len(data)
+            else:
+                part = conn.file_to_send()
+                assert part is not None, "something is to be written"
+                sent, has_room = send_file(connection.transport, part)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             for event in conn.connection_lost():
                 self._take(connection, event)
             return False
+        except FileFailed as error:
+            who = address_in_words(connection.peer)
+            logger.error("a file cannot be sent to its end, the connection to %s is cut: %s", who, error)
+            conn.abort(CloseReason.APPLICATION_FAILED)
+            connection.end_stream()
+            return False
         conn.data_sent(sent)
-        return sent == len(data)
+        return has_room
 
     def _settle(self, connection: Connection) -> None:
         """Do what the connection's disposition says, or arrange for its next turn."""

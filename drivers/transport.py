@@ -17,13 +17,13 @@ WRITE: Final = 2
 """`selectors.EVENT_WRITE`."""
 
 
-def endpoints_of(transport: object, peer: object) -> Endpoints:
+def endpoints_of(transport: object, peer: object, scheme: str = "http") -> Endpoints:
     """Who talks to whom over a transport whose peer has this address. Never raises."""
     try:
         own = transport.getsockname() if hasattr(transport, "getsockname") else None
     except OSError:
         own = None
-    return Endpoints(_host_and_port(peer), (own, None) if isinstance(own, str) else _host_and_port(own))
+    return Endpoints(_host_and_port(peer), (own, None) if isinstance(own, str) else _host_and_port(own), scheme)
 
 
 def _host_and_port(address: object) -> tuple[str, int] | None:

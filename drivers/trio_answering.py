@@ -18,13 +18,14 @@ from h1core.state import CloseReason, State
 from .answering import address_in_words, failure_response, in_words, log_access, overload_answer, release, send_first
 from .loading import is_async
 from .pool import PieceEnd
-from .trio_connection import Connection
+from .trio_connection import OVER, Connection
 from .trio_exchange import TrioExchange
 from .trio_replies import FAILURES, AsyncPieces, Reply, ThreadReply, reply_async, reply_inline
 
 logger = logging.getLogger("h1core.server")
 
 UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
+STREAMING: Final = frozenset({State.DUPLEX, State.RESPONDING})
 
 
 def is_unanswered(conn: Conn) -> bool:
@@ -55,10 +56,12 @@ class Application:
         self._limit = trio.CapacityLimiter(threads) if threads else None
         self._reply: Callable[[Connection, Request], Awaitable[Reply | None]]
         self._waits = True
+        self._is_threaded = False
         if is_async(handler):
             self._reply = self._reply_until_gone if cancel_on_disconnect else self._reply_async
         elif threads:
             self._reply = self._reply_in_thread
+            self._is_threaded = True
         else:
             self._reply = self._reply_inline
             self._waits = False
@@ -72,18 +75,15 @@ class Application:
                 return
         began_at = self._clock() if self._access_log else 0.0
         if not self.collects:
-            await self._exchange(connection, request, began_at)
+            await self._exchange(connection, request)
             return
         try:
             reply = await self._reply(connection, request)
-        except trio.Cancelled:
-            if self._limit is None:  # else the thread does it, which may still be at work on the request
+            if reply is not None:
+                await self._respond(connection, request, began_at, *reply)
+        finally:
+            if not self._is_threaded:  # else the reply does it: the thread may still be at work on the request
                 release(request)
-            raise
-        if reply is None:
-            release(request)
-        else:
-            await self._respond(connection, request, began_at, *reply)
 
     # The ways of running a handler
 
@@ -108,6 +108,7 @@ class Application:
         """The reply from a worker thread, or what is said when none is to be had."""
         core = self._core
         if not core.request_ready(connection.conn):
+            release(request)
             return overload_answer(request), None
         began_at = self._clock()
         limit = cast(trio.CapacityLimiter, self._limit)
@@ -121,29 +122,33 @@ class Application:
             return overload_answer(request), reply
         return first, reply
 
-    async def _exchange(self, connection: Connection, request: Request, began_at: float) -> None:
+    async def _exchange(self, connection: Connection, request: Request) -> None:
         """Let a handler that streams do it all."""
         conn = connection.conn
-
-        def log(first: Response) -> None:
-            log_access(connection.peer, request, first, self._clock() - began_at)
-
         conn.pause_body()  # nothing is read but what is asked for
-        exchange = TrioExchange(connection, request, log if self._access_log else None)
+        exchange = TrioExchange(connection, request, self._logs_of(connection, request) if self._access_log else None)
         try:
             response = await self._handler(exchange)
             if response is not None or not exchange.has_begun:
                 await exchange.send(response)  # a LocalError when it is no response
-        except Disconnected as error:
-            logger.debug("the handler of %s ended: %s", in_words(request), error)
-        except FAILURES:
-            failure = failure_response(request)
-            if not exchange.has_begun and is_unanswered(conn):
-                await exchange.send(failure)
+        except FAILURES as error:
+            is_nobodys = exchange.is_complete or exchange.has_left or conn.state in OVER
+            if _is_disconnected(error) and is_nobodys:
+                logger.log(logging.INFO if error.__cause__ else logging.DEBUG, "%s: %s", in_words(request), error)
+                if not exchange.is_complete and conn.state not in OVER:
+                    conn.abort(CloseReason.PEER_CLOSED)  # it may be half-closed only, but it will get no answer
+            else:
+                failure = failure_response(request)
+                if not exchange.has_begun and is_unanswered(conn):
+                    await exchange.send(failure)
+        exchange.is_over = True
         if exchange.has_begun and not exchange.is_complete and conn.state is not State.CLOSED:
             logger.error("the response to %s is cut: its handler ended before its end", in_words(request))
             conn.abort(CloseReason.APPLICATION_FAILED)
-        exchange.is_complete = True
+
+    def _logs_of(self, connection: Connection, request: Request) -> Callable[[Response], None]:
+        began_at = self._clock()
+        return lambda first: log_access(connection.peer, request, first, self._clock() - began_at)
 
     # Sending
 
@@ -162,28 +167,53 @@ class Application:
         finally:
             if pieces is not None:
                 await pieces.close()
-            release(request)
 
     async def _stream(self, connection: Connection, pieces: AsyncPieces) -> None:
-        """Take pieces of body from the application while the peer keeps up; what it raises cuts the connection."""
+        """Take pieces of body from the application, until the peer resets the connection while one is waited for."""
+        if not pieces.waits:
+            await self._send_pieces(connection, pieces)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_lost, connection, nursery.cancel_scope)
+            await self._send_pieces(connection, pieces)
+            nursery.cancel_scope.cancel()
+
+    async def _send_pieces(self, connection: Connection, pieces: AsyncPieces) -> None:
+        """Send pieces while the peer keeps up; what the application raises cuts the connection."""
         conn = connection.conn
-        taken = 0
         try:
-            while conn.state is State.RESPONDING or conn.state is State.DUPLEX:
+            while conn.state in STREAMING:
                 piece = await pieces.next_piece()
+                if conn.state not in STREAMING:
+                    return
                 if isinstance(piece, PieceEnd):
                     conn.send(EndOfMessage())
                     return
                 conn.send(Data(piece))
                 if pieces.waits or conn.output_bytes > self._max_output_bytes:
                     await connection.flush()
-                taken += 1
-                if taken % PIECES_PER_TURN == 0:
-                    await connection.let_others()
+                else:
+                    await connection.take_turn(PIECES_PER_TURN)
         except FAILURES:
             where = address_in_words(connection.peer)
             logger.exception("the handler's body failed; the connection to %s is cut", where)
             conn.abort(CloseReason.APPLICATION_FAILED)
+
+
+def _is_disconnected(error: BaseException) -> bool:
+    """Whether it says that the client is gone, and nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Disconnected)[1] is None
+    return isinstance(error, Disconnected)
+
+
+async def _cancel_when_lost(connection: Connection, scope: trio.CancelScope) -> None:
+    """Read on, as far as there is room, because that is how a reset is seen. A peer that only closes its side stays."""
+    conn = connection.conn
+    while conn.wants_read:
+        await connection.read()
+    if conn.state is State.CLOSED:
+        scope.cancel()
 
 
 async def _cancel_when_gone(connection: Connection, scope: trio.CancelScope) -> None:

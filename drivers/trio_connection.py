@@ -18,18 +18,18 @@ for the other to read first.
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, TypeAlias
 
 import trio
 
 from h1core.conn import Conn
-from h1core.events import Endpoints, Event, Request
+from h1core.events import Data, Endpoints, Event, Request
 from h1core.server.turns import EVENTS_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition, State
 
 from .answering import address_in_words
 from .collecting import Collector
-from .trio_replies import FAILURES
 from .trio_transport import TrioTransport
 
 logger = logging.getLogger("h1core.server")
@@ -97,14 +97,31 @@ class Connection:
         try:
             with self._scope:
                 await self._converse()
-        except* FAILURES as failures:
-            logger.error("the connection to %s is cut because of a bug", address_in_words(self.peer), exc_info=failures)
-            conn.abort(CloseReason.APPLICATION_FAILED)
+        except BaseException as error:  # noqa: BLE001 - also a Cancelled that a body's own scope has let loose here
+            self._cut(error)
         finally:
             conn.abort(CloseReason.DRAINING)  # unless it is closed: then it was cancelled
             if self._collector is not None:
                 self._collector.give_up()
             await self.transport.close(reset=conn.disposition is Disposition.ABORT)
+
+    def _cut(self, error: BaseException) -> None:
+        """Take note of what went wrong, and pass on what is not this connection's."""
+        passes, failure = _split(error)
+        if failure is not None:
+            where = address_in_words(self.peer)
+            logger.error("the connection to %s is cut because of a bug", where, exc_info=failure)
+            self.conn.abort(CloseReason.APPLICATION_FAILED)
+        if passes is not None:
+            raise passes
+
+    def _guard(self, do: Callable[[], None]) -> None:
+        """Do something on behalf of the server: what goes wrong ends this connection, and no other."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001 - logged in _cut
+            self._cut(error)
+            self._scope.cancel()
 
     async def _converse(self) -> None:
         """Take events, write and read, in this order, until the connection is over."""
@@ -126,14 +143,14 @@ class Connection:
                     return
                 if not has_ended_output:
                     has_ended_output = True
+                    self._watch(conn)
                     await self.transport.end_output()
+                    continue
             await self.read()
 
     async def _take(self, event: Event) -> None:
         """Act on one event: a request is answered once it is whole, or at once if its handler streams."""
-        self._turn += 1
-        if self._turn >= EVENTS_PER_TURN:
-            await self.let_others()
+        await self.take_turn(EVENTS_PER_TURN)
         request: Request | None
         if type(event) is Request:
             event.endpoints = self.endpoints
@@ -144,10 +161,12 @@ class Connection:
         if request is not None:
             await self._answer(self, request)
 
-    async def let_others(self) -> None:
-        """Let other connections have their turn."""
-        self._turn = 0
-        await trio.lowlevel.checkpoint()
+    async def take_turn(self, most: int = WRITES_PER_TURN) -> None:
+        """Count something that did not wait; after so many of them, let other connections have their turn."""
+        self._turn += 1
+        if self._turn >= most:
+            self._turn = 0
+            await trio.lowlevel.checkpoint()
 
     # Reading
 
@@ -169,10 +188,9 @@ class Connection:
             self._is_drained = False
             if self.inbox or not self.conn.wants_read:  # somebody else has read, or a deadline has passed
                 return
-        self._turn += 1
-        if self._turn >= WRITES_PER_TURN:
-            await self.let_others()
-        self.read_now()
+        await self.take_turn()
+        if not self._is_reading and not self.inbox:  # nobody else has read meanwhile
+            self.read_now()
 
     def read_now(self) -> None:
         """Read once, if there is something and the connection wants it, without waiting."""
@@ -186,12 +204,18 @@ class Connection:
             self._is_drained = True
             return
         except OSError:
-            self._sees_end = True
-            self.inbox.extend(conn.connection_lost())
+            self._lose()
             return
         self._is_drained = len(data) < size
         self._sees_end = not data
         self.inbox.extend(conn.receive_data(data))
+
+    def _lose(self) -> None:
+        """Take note that the connection broke, and let everybody know who waits."""
+        self._sees_end = True
+        self.inbox.extend(self.conn.connection_lost())
+        self._tell_news()
+        self.transport.wake_all()
 
     @property
     def is_gone(self) -> bool:
@@ -201,10 +225,20 @@ class Connection:
     async def disconnected(self) -> None:
         """Wait until `is_gone`. As long as the peer sends more than is wanted, that cannot be seen."""
         while not self.is_gone:
-            if self.conn.wants_read:
-                await self.read()
-            else:
-                await self._wait_for_news()
+            await self.wait_for_change()
+
+    async def wait_for_change(self) -> None:
+        """Wait until the peer has done something, or somebody else has."""
+        if self.conn.wants_read:
+            await self.read()
+        else:
+            await self._wait_for_news()
+
+    def interrupt_waiters(self) -> None:
+        """Let the application's tasks that wait here look around."""
+        self._tell_news()
+        if self._is_reading:
+            self.transport.wake_reader()
 
     async def _wait_for_news(self) -> None:
         """Wait until somebody else has read, or the connection was woken."""
@@ -225,6 +259,7 @@ class Connection:
             await self._wait_for_news()
         self.write_now()
         if not self.conn.output_bytes:
+            await self.take_turn()
             return
         self._is_writing = True
         try:
@@ -247,8 +282,7 @@ class Connection:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                self._sees_end = True
-                self.inbox.extend(conn.connection_lost())
+                self._lose()
                 return
             conn.data_sent(sent)
             if sent < len(data):
@@ -267,28 +301,65 @@ class Connection:
             nursery.cancel_scope.cancel()
 
     async def _read_on(self) -> None:
-        while self.conn.wants_read:
+        """Read while writing has to wait: bodies that are collected, and one read of anything else."""
+        while self.conn.wants_read and not self.inbox:
             await self.read()
+            self._collect()
+
+    def _collect(self) -> None:
+        """Take what came of a body, but not its end: that is a request to be answered."""
+        while self._collector is not None and self.inbox:
+            event = self.inbox[0]
+            if type(event) is Request and not event.end_stream:
+                event.endpoints = self.endpoints
+            elif type(event) is not Data:
+                return
+            self._collector.take(self.inbox.popleft(), self.conn)
 
     # From outside the task
 
+    def look(self) -> None:
+        """Read what has come by now. Never raises, as the other two."""
+        self._guard(self.read_now)
+
     def expire(self) -> None:
         """Do what is due by the clock, unless the peer has done in time what it owed."""
+        self._guard(self._expire)
+
+    def _expire(self) -> None:
         self.read_now()
         self.inbox.extend(self.conn.handle_deadline())
-        self.wake()
+        self._wake()
 
     def wake(self) -> None:
         """Let the task see what became of the connection."""
+        self._guard(self._wake)
+
+    def _wake(self) -> None:
         conn = self.conn
         self._watch(conn)
         self._tell_news()
-        if conn.state is not State.CLOSED:
+        if conn.state is State.CLOSED:
+            self.transport.wake_all()
+        else:
             self.transport.wake_reader()
-            return
-        self.transport.wake_all()
-        if conn.close_reason is CloseReason.DRAIN_TIMEOUT:
-            self._scope.cancel()  # also out of a handler
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """What of an error is for the server, and what is a failure of its own.
+
+    A Cancelled is for the server only while that is being cancelled. An async generator that yields within a cancel
+    scope lets its scope cancel whoever takes its pieces, and that is nobody else's.
+    """
+    group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+    cancelled, rest = group.split(trio.Cancelled)
+    interrupts, failure = rest.split(KeyboardInterrupt) if rest is not None else (None, None)
+    if cancelled is not None and trio.current_effective_deadline() != -inf:
+        cancelled, failure = None, failure or cancelled
+    passes = interrupts or cancelled
+    if passes is not None and group is not error:
+        return error, failure
+    return passes, failure
 
 
 Answer: TypeAlias = Callable[[Connection, Request], Awaitable[None]]

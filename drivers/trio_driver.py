@@ -15,9 +15,10 @@ drain deadline at the latest. Cancelling `serve` ends everything at once.
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from functools import partial
 from math import inf
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -40,6 +41,22 @@ DEFAULT_THREADS: Final = 4
 
 TrioListener: TypeAlias = "socket.socket | trio.abc.Listener[Any]"  # Any: a listener of whatever streams
 
+LIFESPAN_GRACE_S: Final = 5.0
+"""For the end of a lifespan, when the time for the drain is used up, or nobody wants to wait for that."""
+
+
+class Lifespan(Protocol):
+    """What surrounds the serving, as an ASGI application's startup and shutdown do."""
+
+    def running(self, deadline: Callable[[], float]) -> AbstractAsyncContextManager[bool]:
+        """Begin, and end when the block is left, by the deadline that holds then. False when it was not to begin.
+
+        Raises when it cannot begin.
+        """
+
+    def hurry(self, deadline: Callable[[], float]) -> None:
+        """Do not begin, unless that is done; end by the deadline that holds now. Never raises."""
+
 
 class Server:
     """An HTTP/1.1 server for one handler, to be run once by `serve`.
@@ -51,6 +68,9 @@ class Server:
     With `cancel_on_disconnect` an async handler is cancelled when its client goes away before the response has begun;
     a client that only closes its writing side is taken for gone then. With `access_log`, each answered request is a
     line on the logger `h1core.access`.
+
+    A `lifespan` begins before the first connection is accepted, and ends after the last has gone, by the drain's
+    deadline; `LIFESPAN_GRACE_S` it has even when that has passed, or `stop` was called.
 
     `listeners` are non-blocking listening sockets, or trio listeners; the server closes them.
     """
@@ -66,6 +86,7 @@ class Server:
         access_log: bool = False,
         threads: int = DEFAULT_THREADS,
         cancel_on_disconnect: bool = False,
+        lifespan: Lifespan | None = None,
     ) -> None:
         self._handler = handler
         self._listeners = listeners
@@ -76,6 +97,9 @@ class Server:
         self._access_log = access_log
         self._threads = threads
         self._cancel_on_disconnect = cancel_on_disconnect
+        self._lifespan = lifespan
+        self._lifespan_until = -inf
+        self._is_serving = False
         self._connections: dict[Conn, Connection] = {}
         self._running: trio.lowlevel.TrioToken | None = None
         self._drain_asked = False
@@ -83,12 +107,41 @@ class Server:
 
     # Running
 
-    def run(self) -> None:
-        """Serve in a trio run of its own until a drain is over or `stop` is called."""
-        trio.run(self.serve)
+    def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Serve in a trio run of its own until a drain is over or `stop` is called; calls `started` once it serves."""
+
+        class Status(trio.TaskStatus[list[Any]]):
+            def started(self, value: list[Any] | None = None) -> None:
+                started()
+
+        trio.run(partial(self.serve, task_status=Status()))
 
     async def serve(self, *, task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until a drain is over or `stop` is called; reports the bound addresses through `task_status`."""
+        """Serve until a drain is over or `stop` is called; reports the bound addresses through `task_status`.
+
+        Raises what a lifespan raises that could not begin.
+        """
+        self._running = trio.lowlevel.current_trio_token()
+        try:
+            if self._lifespan is None:
+                await self._serve(task_status)
+                return
+            self._obey()
+            async with self._lifespan.running(self._lifespan_deadline) as has_begun:
+                if has_begun:
+                    await self._serve(task_status)
+        finally:
+            self._running = None
+            for listener in self._sockets:
+                listener.close()
+
+    def _lifespan_deadline(self) -> float:
+        """When the lifespan must be over."""
+        grace_until = trio.current_time() + LIFESPAN_GRACE_S
+        return grace_until if self._stop_asked else max(grace_until, self._lifespan_until)
+
+    async def _serve(self, task_status: trio.TaskStatus[list[Any]]) -> None:
+        """Serve, within the lifespan."""
         clock = trio.lowlevel.current_clock().current_time
         self._core = ServerCore(
             self._limits, self._timeouts, clock=clock, wall_clock=self._wall_clock, workers=self._threads
@@ -111,13 +164,13 @@ class Server:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._keep_deadlines)
                 self._nursery.start_soon(self._listen)
-                self._running = trio.lowlevel.current_trio_token()
+                self._is_serving = True
                 task_status.started(addresses)
                 self._obey()
                 await self._ended.wait()
                 self._nursery.cancel_scope.cancel()
         finally:
-            self._running = None
+            self._is_serving = False
             self._acceptor.close()
 
     def begin_drain(self) -> None:
@@ -129,6 +182,11 @@ class Server:
         """End `serve` now, cutting every connection. From any thread or signal handler."""
         self._stop_asked = True
         self._wake_up()
+
+    @property
+    def ended(self) -> trio.Event:
+        """Set when the server has drained or was stopped; there once it serves."""
+        return self._ended
 
     @property
     def core(self) -> ServerCore:
@@ -143,6 +201,10 @@ class Server:
 
     def _obey(self) -> None:
         """Do what was asked for."""
+        if self._lifespan is not None and (self._stop_asked or self._drain_asked):
+            self._lifespan.hurry(self._lifespan_deadline)
+        if not self._is_serving:
+            return
         if self._stop_asked:
             self._ended.set()
         elif self._drain_asked and self._core.phase is Phase.RUNNING:
@@ -150,15 +212,26 @@ class Server:
 
     def _start_drain(self) -> None:
         """Take in what was sent before the drain began, so that none of it is lost, and then begin to end."""
+        self._lifespan_until = trio.current_time() + self._core.timeouts.drain_timeout
         self._accepting.cancel()
         for sock, peer in self._acceptor.accept_all():
             self._open_socket(sock, peer)
         self._acceptor.close_listeners()
         for connection in self._connections.values():
-            connection.read_now()
+            connection.look()
         for conn in self._core.begin_drain():
             self._connections[conn].wake()
+        self._nursery.start_soon(self._end_by_deadline)
         self._see_whether_over()
+
+    async def _end_by_deadline(self) -> None:
+        """End what the drain has not ended in its time, such as a handler whose client has gone."""
+        deadline = self._core.drain_deadline
+        if deadline is not None:
+            await trio.sleep_until(deadline)
+        while (due_at := self._core.next_deadline) is not None and due_at <= trio.current_time():
+            await trio.lowlevel.checkpoint()  # each connection ends by its own deadline first
+        self._ended.set()
 
     def _see_whether_over(self) -> None:
         if self._core.phase is Phase.STOPPED:
@@ -191,13 +264,24 @@ class Server:
                 await self._until_admission()
                 try:
                     stream = await listener.accept()
-                except OSError as error:
+                except trio.ClosedResourceError:
+                    return
+                except (OSError, trio.BrokenResourceError) as error:
                     self._acceptor.rest_after(error)
                 else:
                     self._acceptor.worked()
-                    self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
+                    await self._admit(stream)
         finally:
             await trio.aclose_forcefully(listener)
+
+    async def _admit(self, stream: "trio.abc.Stream") -> None:
+        """Take in an accepted stream when there is room: another listener may have taken the last place meanwhile."""
+        try:
+            await self._until_admission()
+        except trio.Cancelled:
+            await trio.aclose_forcefully(stream)
+            raise
+        self._open(StreamTransport(stream), stream_peer(stream), stream_endpoints(stream))
 
     async def _until_admission(self) -> None:
         """Wait until policy wants newcomers."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import trio
+
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Request, Response, Sendable
 from h1core.exchange import Exchange
 from h1core.handler import first_part
 from h1core.output import as_bytes
-from h1core.state import State
+from h1core.state import CloseReason, State
 
 from .trio_connection import OVER, Connection
 
@@ -15,7 +17,17 @@ from .trio_connection import OVER, Connection
 class TrioExchange(Exchange):
     """One request of one connection."""
 
-    __slots__ = ("_body_is_over", "_connection", "_is_receiving", "_log", "has_begun", "is_complete")
+    __slots__ = (
+        "_body_is_over",
+        "_connection",
+        "_ended_early",
+        "_is_receiving",
+        "_log",
+        "has_begun",
+        "has_left",
+        "is_complete",
+        "is_over",
+    )
 
     def __init__(self, connection: Connection, request: Request, log: Callable[[Response], None] | None) -> None:
         self.request = request
@@ -23,13 +35,23 @@ class TrioExchange(Exchange):
         self._log = log
         self._body_is_over = request.end_stream
         self._is_receiving = False
+        self._ended_early: bool | None = None
+        """The peer closed its side along with its request; None before that was looked at."""
+        self.has_left = False
+        """The handler was told that nobody waits for more."""
         self.has_begun = False
         """Something of the response was sent."""
         self.is_complete = False
-        """All of it was, or nobody is there to read it."""
+        """All of it was."""
+        self.is_over = False
+        """The handler has returned."""
+
+    # Receiving
 
     async def receive(self) -> bytes:
         """The next piece of the request body, or `b""` at its end."""
+        if self.is_over:
+            raise LocalError("the handler of this request has returned; what comes now is not its body")
         if self._is_receiving:
             raise LocalError("another task is receiving the body of this request; let one task do it")
         self._is_receiving = True
@@ -37,18 +59,32 @@ class TrioExchange(Exchange):
             return await self._next_piece()
         finally:
             self._is_receiving = False
+            self._connection.conn.pause_body()  # the peer has no deadline while nobody asks
+
+    async def receive_part(self) -> tuple[bytes, bool]:
+        """The next piece, and False with the last one, whose end has mostly come along with it."""
+        piece = await self.receive()
+        inbox = self._connection.inbox
+        if piece and inbox and type(inbox[0]) is EndOfMessage:
+            await self.receive()
+        if self._body_is_over:
+            self._look()
+        return piece, not self._body_is_over
 
     async def _next_piece(self) -> bytes:
         connection = self._connection
         conn, inbox = connection.conn, connection.inbox
         while not self._body_is_over:
+            if self.is_complete:
+                raise self._body_lost()
             if inbox:
-                event = inbox.popleft()
+                event = inbox[0]
                 if type(event) is Data:
-                    conn.pause_body()
+                    inbox.popleft()
                     return as_bytes(event.data)
                 if type(event) is not EndOfMessage:
-                    raise self._body_lost()
+                    raise self._body_lost()  # it may be the next request: not to be taken here
+                inbox.popleft()
                 self._body_is_over = True
                 self.request.trailers = event.trailers
                 break
@@ -61,22 +97,32 @@ class TrioExchange(Exchange):
                 await connection.read()
         return b""
 
-    def _body_lost(self) -> Disconnected:
+    def _body_lost(self) -> Exception:
         reason = self._connection.conn.close_reason
+        if reason is CloseReason.CONTINUE_OWED:
+            return LocalError(
+                "the client was never told to send its body (Expect: 100-continue): receive, then respond"
+            )
         return Disconnected(f"the rest of the request body will not come: {reason.value if reason else 'it is over'}")
+
+    # Sending
 
     async def send(self, event: Sendable) -> None:
         """Send a response or a part of one, and wait while the peer does not keep up."""
         connection = self._connection
         conn = connection.conn
-        if self.is_complete:
-            raise LocalError("the response to this request is complete; a handler sends one")
+        if self.is_complete or self.is_over:
+            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
+        if type(event) is Response and event.body is None:
+            self._look()
         if conn.state in OVER:
-            raise Disconnected("the client is gone; the response cannot be delivered")
+            await self._raise_gone()
         if self.request.method == b"HEAD":
             if type(event) is Response and event.body is not None:
                 event, _ = first_part(self.request, event)
             elif type(event) is Data:
+                connection.look()  # an endless body must see at some time that nobody is there
+                await connection.take_turn()
                 return
         conn.send(event)
         if type(event) is Response:
@@ -86,10 +132,42 @@ class TrioExchange(Exchange):
                 self._log(event)
         elif type(event) is EndOfMessage:
             self.is_complete = True
+        if self.is_complete:
+            connection.interrupt_waiters()
         await connection.flush()
         if conn.state is State.CLOSED and not self.is_complete:
-            raise Disconnected("the client is gone; the response cannot be delivered")
+            await self._raise_gone()
+
+    async def _raise_gone(self) -> None:
+        """Say that the client is gone; first to a task that waits for it, which may want to cancel this one."""
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        raise Disconnected("the client is gone; the response cannot be delivered")
+
+    # Waiting for the client to leave
 
     async def disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received."""
         await self._connection.disconnected()
+
+    async def left(self) -> None:
+        """Return when nobody waits for more of the response."""
+        if self.has_left:
+            await trio.lowlevel.checkpoint()  # some ask again and again
+            return
+        connection = self._connection
+        if not self.is_complete:
+            self._look()
+            connection.look()  # who asks in a cancelled scope gets no further than to here
+        while not (self.is_complete or connection.conn.state in OVER):
+            if connection.is_gone and not self._ended_early:
+                break
+            await connection.wait_for_change()
+        self.has_left = True
+
+    def _look(self) -> None:
+        """Once the request is all there, see whether the peer closed its side along with it."""
+        conn = self._connection.conn
+        if self._ended_early is None and conn.state is not State.RECEIVING and conn.state is not State.DUPLEX:
+            self._connection.look()
+            self._ended_early = self._connection.is_gone

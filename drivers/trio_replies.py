@@ -44,11 +44,15 @@ Reply = tuple[Response, AsyncPieces | None]
 async def reply_async(handler: AsyncHandler, request: Request) -> Reply:
     """The reply of an async handler; what it raises, also before its first piece, is logged, and a 500."""
     pieces: AsyncPieces | None = None
+    method = request.method
     try:
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        finally:
+            request.method = method  # as in `answer`
         if type(response) is Response and isinstance(response.body, AsyncIterable):
             pieces = _FromAsyncIterator(aiter(response.body))
-            if request.method == b"HEAD":
+            if method == b"HEAD":
                 await pieces.close()
                 return Response(response.status, response.headers), None
             first = Response(response.status, response.headers, None)
@@ -142,6 +146,7 @@ class ThreadReply:
         self._pieces: Iterator[bytes] | None = None
         self._lead: list[bytes] = []
         self._is_wanted = True
+        self._is_left_to_itself = False
 
     async def begin(self) -> Response | None:
         """What to send first; None when the request has waited too long for a thread. Never raises but cancellation."""
@@ -157,6 +162,8 @@ class ThreadReply:
 
     async def close(self) -> None:
         """Let the iterator clean up, and give back what the request holds."""
+        if self._is_left_to_itself:
+            return
         if self._pieces is not None:
             await self._in_thread(self._close)
         else:
@@ -167,6 +174,7 @@ class ThreadReply:
             return await trio.to_thread.run_sync(work, limiter=self._limit, abandon_on_cancel=True)
         except trio.Cancelled:
             # Nobody waits: the lock may be held for as long as the application likes.
+            self._is_left_to_itself = True
             trio.lowlevel.start_thread_soon(self._close, lambda outcome: None)
             raise
 
@@ -179,10 +187,7 @@ class ThreadReply:
 
     def _next(self) -> bytes | PieceEnd:
         with self._lock:
-            try:
-                return END if self._pieces is None else next(self._pieces, END)
-            except StopIteration as error:  # from within, where no generator guards it; trio could not pass it on
-                raise RuntimeError("the handler's body raised StopIteration") from error
+            return END if self._pieces is None else next(self._pieces, END)
 
     def _close(self) -> None:
         with self._lock:

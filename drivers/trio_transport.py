@@ -24,6 +24,10 @@ CLOSE_S: Final = 1.0
 """For a stream to close in its own way; the peer has had its last response, and time to read it."""
 
 
+LOST: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+"""What a stream raises that is broken, or that this side has closed."""
+
+
 class TrioTransport(Protocol):
     """A connection's byte stream. One task may wait to read while another waits to write."""
 
@@ -52,11 +56,11 @@ class TrioTransport(Protocol):
         ...
 
     async def end_output(self) -> None:
-        """Close the writing side. Never raises but for cancellation."""
+        """Close the writing side."""
         ...
 
     async def close(self, *, reset: bool) -> None:
-        """Close both sides, at once if what was not sent may be lost. Never raises but for cancellation."""
+        """Close both sides, at once if what was not sent may be lost."""
         ...
 
 
@@ -149,23 +153,28 @@ class StreamTransport:
         """Receive, unless there is something to receive already."""
         if self._received is not None or self._is_lost:
             return
-        with trio.CancelScope() as self._reading:
-            try:
+        try:
+            with trio.CancelScope() as self._reading:
                 self._received = bytes(await self._stream.receive_some(self._read_bytes))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._is_lost = True
-        self._reading = None
+        except LOST:
+            self._is_lost = True
+        finally:
+            self._reading = None
 
     async def wait_writable(self) -> None:
         """Write what `send` was given."""
-        with trio.CancelScope() as self._writing:
-            try:
-                await self._stream.send_all(self._outgoing)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._is_lost = True
-        self._writing = None
-        self._written = len(self._outgoing)
-        self._outgoing = b""
+        if not self._outgoing:
+            return
+        outgoing, self._outgoing = self._outgoing, b""
+        try:
+            with trio.CancelScope() as self._writing:
+                await self._stream.send_all(outgoing)
+                self._written = len(outgoing)
+        except LOST:
+            pass
+        finally:
+            self._writing = None
+            self._is_lost = self._is_lost or not self._written  # also when cancelled: some of it may have gone
 
     def wake_reader(self) -> None:
         """Let `wait_readable` return."""
@@ -176,32 +185,42 @@ class StreamTransport:
         """Let both waits return; the stream cannot be written to after that."""
         self.wake_reader()
         if self._writing is not None:
-            self._is_lost = True
             self._writing.cancel()
 
     async def end_output(self) -> None:
         """Close the writing side, where the stream can."""
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_eof()
+            try:
+                with trio.CancelScope() as self._writing:
+                    await self._stream.send_eof()
+            except LOST:
+                self._is_lost = True
+            finally:
+                self._writing = None
 
     async def close(self, *, reset: bool) -> None:
         """Close both sides; a stream that has farewells to exchange, as TLS has, gets a moment for them."""
         if reset:
-            await trio.aclose_forcefully(self._stream)
+            with contextlib.suppress(*LOST):
+                await trio.aclose_forcefully(self._stream)
         else:
-            with trio.move_on_after(CLOSE_S), contextlib.suppress(trio.BrokenResourceError):
+            with trio.move_on_after(CLOSE_S), contextlib.suppress(*LOST):
                 await self._stream.aclose()
 
 
 def stream_peer(stream: trio.abc.Stream) -> Any:
     """The address at the other end of a stream, or None when it has none. Never raises."""
-    sock = getattr(stream, "socket", None)
-    with contextlib.suppress(OSError):
-        return sock.getpeername() if sock is not None else None
+    with contextlib.suppress(OSError, AttributeError):
+        return _carrier(stream).socket.getpeername()
     return None
+
+
+def _carrier(stream: Any) -> Any:
+    """The stream that has the socket, below TLS."""
+    return getattr(stream, "transport_stream", stream)
 
 
 def stream_endpoints(stream: trio.abc.Stream) -> Endpoints:
     """Who talks to whom over a stream. Never raises."""
-    return endpoints_of(getattr(stream, "socket", None), stream_peer(stream))
+    scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
+    return endpoints_of(getattr(_carrier(stream), "socket", None), stream_peer(stream), scheme)

@@ -16,6 +16,7 @@ from h1core.events import (
     Data,
     EndOfMessage,
     Event,
+    FileSlice,
     Headers,
     InformationalResponse,
     Response,
@@ -23,7 +24,7 @@ from h1core.events import (
     Switched,
 )
 from h1core.lifecycle import CLOSED, ENDING, HEAD
-from h1core.output import SMALL_BYTES, as_buffer
+from h1core.output import SMALL_BYTES, Buffer, as_buffer
 from h1core.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
 from h1core.state import CloseReason, State, Step
 from h1core.timers import NEVER
@@ -40,7 +41,7 @@ class Conn(Receiving):
       never raise because of what a peer did.
     - In from the application: `send`, `resume_body`, `pause_body`, `switch_protocols`, `begin_drain`, `abort`. They
       raise LocalError when they are out of turn, and then nothing happened.
-    - Out: `next_events`, `data_to_send`, `data_sent`.
+    - Out: `next_events`, `data_to_send`, `file_to_send`, `data_sent`.
     - Questions: `wants_read`, `receive_bytes`, `output_bytes`, `next_deadline`, `is_idle`, `state`, `close_reason`,
       `disposition`.
 
@@ -78,9 +79,9 @@ class Conn(Receiving):
     def send(self, event: Sendable) -> None:
         """Queue a response, or the next part of one.
 
-        `Response` with a body is complete; with `body=None` it begins a streamed one, which goes on with `Data` and
-        ends with `EndOfMessage`. A complete response, or the end of one, frees the way for the next request: call
-        `next_events`. Buffers are queued, not copied; leave them unchanged until they are sent.
+        `Response` with a body is complete; with `body=None` it begins a streamed one, which goes on with `Data`, or a
+        `FileSlice`, and ends with `EndOfMessage`. A complete response, or the end of one, frees the way for the next
+        request: call `next_events`. Buffers are queued, not copied; leave them unchanged until they are sent.
 
         Raises LocalError, with nothing queued: out of turn; a field or status that may not be sent; two framings; more
         or less body than Content-Length says; a body for HEAD, 204 or 304.
@@ -89,11 +90,14 @@ class Conn(Receiving):
         if type(event) is Response:
             self._send_response(event, now)
         elif type(event) is Data:
-            self._send_data(event, now)
+            data = event.data
+            self._send_data(data if type(data) is bytes else as_buffer(data), now)
         elif type(event) is EndOfMessage:
             self._send_end(event, now)
         elif type(event) is InformationalResponse:
             self._send_informational(event, now)
+        elif type(event) is FileSlice:
+            self._send_data(event, now)
         else:
             raise LocalError(f"Conn.send takes Response, InformationalResponse, Data and EndOfMessage, not {event!r}")
 
@@ -213,11 +217,11 @@ class Conn(Receiving):
             return CloseReason.CONTINUE_OWED
         return CloseReason.BODY_UNREAD if response.body is not None and self._leaves_too_much() else None
 
-    def _send_data(self, event: Data, now: float) -> None:
+    def _send_data(self, data: Buffer | FileSlice, now: float) -> None:
         """Queue a piece of a streamed body."""
         after = self._after(Step.RESPONSE_DATA)
         assert self._body_writer is not None
-        buffers = self._body_writer.data(event.data if type(event.data) is bytes else as_buffer(event.data))
+        buffers = self._body_writer.data(data)
         self._state = after
         for buffer in buffers:
             self._queue(buffer, now)

@@ -2,7 +2,7 @@
 
 From the peer: `Request`, `Data`, `EndOfMessage`, then perhaps the last word: `Refused`, `TimedOut` or `Closed`; and
 `Switched` when the connection is handed over. From the application: `InformationalResponse`, `Response`, `Data`,
-`EndOfMessage`.
+`EndOfMessage`, and `FileSlice` in the place of `Data`.
 
 The classes are slotted, and not frozen: three frozen instances would cost a request a tenth of its time. Treat them as
 values all the same.
@@ -11,9 +11,9 @@ values all the same.
 from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final, TypeAlias, final
 
-from h1core.errors import RefuseReason
+from h1core.errors import LocalError, RefuseReason
 from h1core.state import CloseReason
 from h1core.timers import Timer
 
@@ -88,6 +88,32 @@ class EndOfMessage:
     trailers: Headers = ()
 
 
+@final
+@dataclass(slots=True)
+class FileSlice:
+    """A piece of body that lies in a file, by reference: `Conn` counts its bytes, and never has them.
+
+    Raises LocalError for a part that cannot be.
+    """
+
+    descriptor: int
+    """Of a regular file. It stays open until all of the piece is sent."""
+
+    offset: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.size < 0:
+            raise LocalError(f"a file has no part at {self.offset} of {self.size} bytes")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def after(self, count: int) -> "FileSlice":
+        """What is left when the first `count` bytes are sent."""
+        return FileSlice(self.descriptor, self.offset + count, self.size - count)
+
+
 @dataclass(slots=True)
 class Refused:
     """The peer broke the protocol. Last event of the connection.
@@ -147,5 +173,5 @@ class InformationalResponse:
 Event: TypeAlias = Request | Data | EndOfMessage | Refused | TimedOut | Closed | Switched
 """Everything that comes out of a `Conn`."""
 
-Sendable: TypeAlias = Response | InformationalResponse | Data | EndOfMessage
+Sendable: TypeAlias = Response | InformationalResponse | Data | FileSlice | EndOfMessage
 """Everything that `Conn.send` takes."""

@@ -5,9 +5,11 @@ Most handlers get a whole request and return a response (handler.py). One that i
 
     @StreamingHandler
     async def echo(exchange):
+        piece = await exchange.receive()  # first: the client may wait for 100 Continue
         await exchange.send(Response(200, (), None))
-        async for piece in exchange:
+        while piece:
             await exchange.send(Data(piece))
+            piece = await exchange.receive()
         await exchange.send(EndOfMessage())
 """
 
@@ -31,8 +33,13 @@ class Exchange(ABC):
 
         Nothing is read from the network but what is asked for here; the first call lets a client that waits for
         100 Continue begin. Raises Disconnected when the rest of the body will not come, and LocalError when another
-        task is receiving.
+        task is receiving, or when the response has begun without a body that the client waited to be asked for.
         """
+
+    async def receive_part(self) -> tuple[bytes, bool]:
+        """Like `receive`, with whether more may come: False with the last piece where that is known already."""
+        piece = await self.receive()
+        return piece, bool(piece)
 
     @abstractmethod
     async def send(self, event: Sendable) -> None:
@@ -44,6 +51,14 @@ class Exchange(ABC):
     @abstractmethod
     async def disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received. Raises nothing itself."""
+
+    @abstractmethod
+    async def left(self) -> None:
+        """Return when nobody waits for more of the response: it is complete, or the peer has left. Raises nothing.
+
+        A peer that closes its side along with its request still waits for the answer, and has left only when the
+        connection breaks; one that closes it later has left. To be called once the body was received.
+        """
 
     async def read(self) -> bytes:
         """The rest of the request body, within `Limits.max_body_bytes`. Raises like `receive`."""

@@ -5,10 +5,12 @@ handlers; drivers run them and know nothing else.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Final, TypeAlias
 
 from h1core.errors import LocalError
-from h1core.events import Request, Response
+from h1core.events import FileSlice, Request, Response
+
+FILE_BLOCK_BYTES: Final = 64 * 1024
 
 Handler: TypeAlias = Callable[[Request], Response]
 """Runs to its end before anything else happens in its thread. What it raises becomes a 500."""
@@ -54,6 +56,70 @@ class SpooledRequest(Request):
         self._file.close()
 
 
+class WholeBody:
+    """A body that is all there, of somebody who wants to clean up once it is on its way.
+
+    It is an iterator of its one piece, like any other. A driver may as well send `data` as the whole body that it is,
+    and then call `close`; the application must not have to wait for that, nor the client for the application.
+    """
+
+    __slots__ = ("_close", "_left", "data")
+
+    def __init__(self, data: bytes, close: Callable[[], None]) -> None:
+        self.data = data
+        self._left = [data]
+        self._close: Callable[[], None] | None = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        return self._left.pop()
+
+    def close(self) -> None:
+        """Let the application clean up. A second call does nothing."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+
+class FileBody:
+    """A body that lies in a file: `size` bytes from `offset`. The file is its own, and closed with it.
+
+    It is an iterator of blocks, like any other. A driver may send `part` instead, and call `close` when that is sent.
+    """
+
+    __slots__ = ("_file", "_offset", "_taken", "size")
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file = file
+        self._offset = offset
+        self._taken = 0
+        self.size = size
+
+    @property
+    def part(self) -> FileSlice:
+        """All of it."""
+        return FileSlice(self._file.fileno(), self._offset, self.size)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._file.seek(self._offset + self._taken)
+        block = self._file.read(min(FILE_BLOCK_BYTES, self.size - self._taken))
+        if not block:
+            raise StopIteration
+        self._taken += len(block)
+        return block
+
+    def close(self) -> None:
+        """Give the file back. A second call does nothing."""
+        self._file.close()
+
+
 def first_part(request: Request, response: Response) -> tuple[Response, Iterator[bytes] | None]:
     """What to send first of a handler's reply, and the pieces of body that follow it, or None.
 
@@ -67,6 +133,9 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
         if request.method == b"HEAD" and body:
             return Response(response.status, _with_length(response, memoryview(body).nbytes)), None
         return response, None
+    if isinstance(body, WholeBody | FileBody):
+        size = len(body.data) if isinstance(body, WholeBody) else body.size
+        response = Response(response.status, _with_length(response, size), body)
     if isinstance(body, str) or not isinstance(body, Iterable):
         raise LocalError(f"a handler's body is bytes or an iterable of bytes, not {type(body).__name__}")
     if request.method == b"HEAD":

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from h1core.buffer import ReceiveBuffer
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
-from h1core.events import Closed, Event
+from h1core.events import Closed, Event, FileSlice
 from h1core.output import Buffer, OutputQueue
 from h1core.state import APPLICATION_STEPS, TABLE, CloseReason, Disposition, State, Step
 from h1core.timers import NEVER, Timers
@@ -86,8 +86,15 @@ class Lifecycle:
     # Out
 
     def data_to_send(self) -> Buffer:
-        """The next buffer to write, empty when there is none. The same bytes come again until `data_sent`."""
+        """The next buffer to write, empty when there is none. The same bytes come again until `data_sent`.
+
+        It is also empty when a FileSlice is to be written next, which only happens to who has sent one.
+        """
         return self._out.front()
+
+    def file_to_send(self) -> FileSlice | None:
+        """The part of a file to write next, if there is one and no buffer before it. `data_sent` counts it likewise."""
+        return self._out.front_file()
 
     def data_sent(self, count: int) -> None:
         """Say how many of the bytes to send the transport took. Progress starts the write deadline anew.
@@ -163,7 +170,7 @@ class Lifecycle:
             f"the application's turn is: {possible or 'none, until the next Request'}"
         )
 
-    def _queue(self, buffer: Buffer, now: float) -> None:
+    def _queue(self, buffer: Buffer | FileSlice, now: float) -> None:
         """Owe the peer some bytes."""
         if not self._out.size:
             self._timers.write = now + self._timeouts.write_timeout

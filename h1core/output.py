@@ -1,12 +1,13 @@
 """The output queue: what is owed to the peer, as buffers in their order.
 
 Small buffers are joined when they are asked for, so that a batch of pipelined answers is one write; a large body is
-handed on as it came, never copied.
+handed on as it came, never copied. Parts of files keep their place among the buffers.
 """
 
 from typing import Final, TypeAlias
 
 from h1core.errors import LocalError
+from h1core.events import FileSlice
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -23,37 +24,48 @@ class OutputQueue:
     __slots__ = ("_buffers", "size")
 
     def __init__(self) -> None:
-        self._buffers: list[Buffer] = []
+        self._buffers: list[Buffer | FileSlice] = []
         self.size = 0
         """How many bytes are waiting."""
 
-    def add(self, buffer: Buffer) -> None:
+    def add(self, buffer: Buffer | FileSlice) -> None:
         """Queue a buffer that is not empty; it must not change until it is written."""
         self._buffers.append(buffer)
         self.size += len(buffer)
 
     def front(self) -> Buffer:
-        """The next buffer to write, empty when there is none. The same bytes come first until they are written."""
+        """The next buffer to write, empty when there is none. The same bytes come first until they are written.
+
+        Also empty when a part of a file is what comes first.
+        """
         buffers = self._buffers
         if not buffers:
             return b""
         first = buffers[0]
+        if type(first) is FileSlice:
+            return b""
         # A memoryview is what a partial write left: joining it again at each write would be quadratic.
         if len(buffers) == 1 or len(first) > SMALL_BYTES or type(first) is memoryview:
             return first
         return self._join_small()
 
+    def front_file(self) -> FileSlice | None:
+        """The part of a file to write next, if that is what comes first."""
+        first = self._buffers[0] if self._buffers else None
+        return first if isinstance(first, FileSlice) else None
+
     def _join_small(self) -> Buffer:
         """Make one buffer of the small ones in front."""
         buffers = self._buffers
-        count, size = 0, 0
+        small: list[Buffer] = []
+        size = 0
         for buffer in buffers:
-            if len(buffer) > SMALL_BYTES or size + len(buffer) > JOINED_BYTES:
+            if isinstance(buffer, FileSlice) or len(buffer) > SMALL_BYTES or size + len(buffer) > JOINED_BYTES:
                 break
-            count += 1
+            small.append(buffer)
             size += len(buffer)
-        joined = b"".join(buffers[:count])
-        buffers[:count] = [joined]
+        joined = b"".join(small)
+        buffers[: len(small)] = [joined]
         return joined
 
     def sent(self, count: int) -> None:
@@ -66,7 +78,8 @@ class OutputQueue:
             whole += 1
         del buffers[:whole]
         if count:
-            buffers[0] = memoryview(buffers[0])[count:]
+            first = buffers[0]
+            buffers[0] = first.after(count) if isinstance(first, FileSlice) else memoryview(first)[count:]
 
     def clear(self) -> None:
         """Drop everything."""

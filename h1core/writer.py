@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from h1core import grammar
 from h1core.connection_field import NO_OPTIONS, options
 from h1core.errors import LocalError, RefuseReason
-from h1core.events import Headers, InformationalResponse, Response
+from h1core.events import FileSlice, Headers, InformationalResponse, Response
 from h1core.framing import UNUSUAL_FRAMING, Framing, Kind, response_framing
 from h1core.output import SMALL_BYTES, Buffer
 from h1core.state import CloseReason
@@ -23,7 +23,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
 """Fields of a response that we would otherwise add ourselves."""
 
-UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"content-length", b"etag", b"location", b"authorization"})
+UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
 """Fields that carry a secret, or a value that rarely comes again."""
 
 MAX_REMEMBERED_FIELDS: Final = 1024
@@ -70,7 +70,8 @@ def whole_head(
     lines = [_STATUS_LINES.get(status) or _status_line(status)]
     control = _encode_fields(response.headers, lines)
     has_body = True
-    if control or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
+    is_plain = not control or control == {b"content-length": b"%d" % body_bytes}
+    if not is_plain or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
         has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
     if has_body and b"content-length" not in control:
         lines.append(b"content-length: %d\r\n" % body_bytes)
@@ -214,7 +215,7 @@ class BodyWriter:
         self._kind = framing.kind
         self._left = framing.length
 
-    def data(self, data: Buffer) -> list[Buffer]:
+    def data(self, data: Buffer | FileSlice) -> list[Buffer | FileSlice]:
         """Encode a piece. A large one is not copied."""
         size = len(data)
         if not size:  # an empty chunk would be the last one
@@ -227,7 +228,9 @@ class BodyWriter:
                 return [data]
             case Kind.CHUNKED:
                 line = b"%x\r\n" % size
-                return [b"".join((line, data, b"\r\n"))] if size <= SMALL_BYTES else [line, data, b"\r\n"]
+                if size > SMALL_BYTES or isinstance(data, FileSlice):
+                    return [line, data, b"\r\n"]
+                return [b"".join((line, data, b"\r\n"))]
             case Kind.UNTIL_CLOSE:
                 return [data]
             case Kind.NONE:

@@ -12,15 +12,14 @@ import pytest
 from h1core import (
     CloseReason,
     Conn,
-    Data,
     Disposition,
     EndOfMessage,
     Event,
-    InformationalResponse,
     Limits,
     LocalError,
     Request,
     Response,
+    Sendable,
     State,
     Timeouts,
 )
@@ -82,7 +81,7 @@ def a_conn(
     return Conn(limits, timeouts, clock=clock or FakeClock(START), wall_clock=wall_clock, upgrades=upgrades)
 
 
-Action: TypeAlias = bytes | Response | InformationalResponse | Data | EndOfMessage | Callable[[Conn], object]
+Action: TypeAlias = bytes | Sendable | Callable[[Conn], object]
 
 
 def play(conn: Conn, *actions: Action) -> list[Event]:

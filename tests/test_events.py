@@ -11,7 +11,9 @@ from h1core import (
     Data,
     EndOfMessage,
     Event,
+    FileSlice,
     InformationalResponse,
+    LocalError,
     Refused,
     RefuseReason,
     Request,
@@ -32,6 +34,7 @@ VALUES: list[Event | Sendable] = [
     Switched(b"chat", b""),
     Response(200),
     InformationalResponse(103),
+    FileSlice(3, 0, 10),
 ]
 each_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 
@@ -46,6 +49,12 @@ def test_an_event_is_equal_by_value_and_takes_no_other_attribute(value: Event | 
     assert twin == value
     with pytest.raises(AttributeError):
         twin.unheard_of = 1  # type: ignore[union-attr]  # that there is no such slot is the test
+
+
+@pytest.mark.parametrize(("offset", "size"), [(-1, 1), (0, -1)])
+def test_a_part_of_a_file_lies_in_it(offset: int, size: int) -> None:
+    with pytest.raises(LocalError, match=rf"^a file has no part at {offset} of {size} bytes$"):
+        FileSlice(3, offset, size)
 
 
 def test_the_shortest_request_is_a_bodiless_one() -> None:

@@ -3,13 +3,14 @@
 import array
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from h1core.errors import LocalError
 from h1core.events import Endpoints, Request, Response
-from h1core.handler import SpooledRequest, close_pieces, first_part
+from h1core.handler import FileBody, SpooledRequest, WholeBody, close_pieces, first_part
 
 GET = Request(b"GET", b"/", [(b"host", b"a")])
 HEAD = Request(b"HEAD", b"/", [(b"host", b"a")])
@@ -229,3 +230,59 @@ def test_a_body_in_memory_is_a_file_as_well() -> None:
     request = Request(b"PUT", b"/", (), b"body")
     assert request.open_body().read() == b"body"
     assert request.open_body().read() == b"body"
+
+
+# A whole body with an end.
+
+
+def test_a_whole_body_is_an_iterator_of_itself_and_closes_once() -> None:
+    closed: list[str] = []
+    body = WholeBody(b"hello", lambda: closed.append("closed"))
+    first, pieces = first_part(GET, Response(200, [TYPE], body))
+    assert (first, pieces) == (Response(200, [TYPE, (b"content-length", b"5")], None), body)
+    assert pieces is not None
+    assert (list(pieces), list(pieces), body.data) == ([b"hello"], [], b"hello")
+    assert closed == []
+    for _ in range(2):
+        close_pieces(pieces)
+    assert closed == ["closed"]
+
+
+def test_a_whole_body_is_closed_for_head() -> None:
+    closed: list[str] = []
+    body = WholeBody(b"hello", lambda: closed.append("closed"))
+    head = Response(200, [TYPE, (b"content-length", b"5")], b"")
+    assert first_part(HEAD, Response(200, [TYPE], body)) == (head, None)
+    assert closed == ["closed"]
+
+
+# A body in a file.
+
+
+@pytest.mark.parametrize("size", [0, 5, 200_000])
+def test_a_body_in_a_file_is_its_blocks_or_a_part_of_it(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before" + b"x" * size + b"after")
+    body = FileBody(path.open("rb"), 6, size)
+    first, pieces = first_part(GET, Response(200, [TYPE], body))
+    assert first == Response(200, [TYPE, (b"content-length", b"%d" % size)], None)
+    assert pieces is body
+    assert (body.part.offset, len(body.part)) == (6, size)
+    assert b"".join(body) == b"x" * size
+    body.close()
+
+
+def test_a_body_in_a_file_that_is_shorter_now_is_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"short")
+    body = FileBody(path.open("rb"), 2, 100)
+    assert list(body) == [b"ort"]
+    body.close()
+
+
+def test_a_body_in_a_file_is_closed_for_head(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"hello")
+    file = path.open("rb")
+    assert first_part(HEAD, Response(200, [TYPE], FileBody(file, 0, 5)))[0].headers == [TYPE, (b"content-length", b"5")]
+    assert file.closed

@@ -5,7 +5,7 @@ from array import array
 
 import pytest
 
-from h1core import LocalError
+from h1core import FileSlice, LocalError
 from h1core.output import JOINED_BYTES, SMALL_BYTES, Buffer, OutputQueue, as_buffer, as_bytes
 
 LARGE = bytes(SMALL_BYTES + 1)
@@ -125,3 +125,31 @@ def test_a_view_of_wider_items_has_its_length_in_bytes() -> None:
 def test_any_other_body_is_told_how_to_stream(body: object) -> None:
     with pytest.raises(LocalError, match=f"not {type(body).__name__}; to stream, send"):
         as_buffer(body)
+
+
+# Parts of files.
+
+
+def test_a_part_of_a_file_keeps_its_place() -> None:
+    queue = OutputQueue()
+    for piece in (b"a", b"b", FileSlice(3, 100, 5), b"c", b"d", FileSlice(4, 0, 1 << 40)):
+        queue.add(piece)
+    assert (bytes(queue.front()), queue.front_file(), queue.size) == (b"ab", None, 9 + (1 << 40))
+    queue.sent(2)
+    assert (bytes(queue.front()), queue.front_file()) == (b"", FileSlice(3, 100, 5))
+    queue.sent(2)
+    assert (bytes(queue.front()), queue.front_file()) == (b"", FileSlice(3, 102, 3))
+    queue.sent(3)
+    assert (bytes(queue.front()), queue.front_file()) == (b"cd", None)
+    queue.sent(2)
+    assert (bytes(queue.front()), queue.front_file()) == (b"", FileSlice(4, 0, 1 << 40))
+    queue.clear()
+    assert (bytes(queue.front()), queue.front_file(), queue.size) == (b"", None, 0)
+
+
+def test_one_write_may_take_a_buffer_and_some_of_a_file() -> None:
+    queue = OutputQueue()
+    queue.add(b"abc")
+    queue.add(FileSlice(3, 0, 10))
+    queue.sent(7)
+    assert queue.front_file() == FileSlice(3, 4, 6)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 NOT_SOURCE = ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
 
 # The modules that need an extra, and the name that is missing without it.
-NEEDS_TRIO = "h1core.drivers.trio_"
+NEEDS_TRIO = ("h1core.drivers.trio_", "h1core.testing.trio_")
 
 IMPORT_ALL = """
 import importlib, sys

@@ -18,7 +18,7 @@ def test_it_is_short() -> None:
 
 def test_the_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
         exec(snippet, {})
     printed = capsys.readouterr().out.strip()

@@ -16,6 +16,7 @@ from h1core.server.deadlines import DeadlineIndex
 from h1core.server.drain import Drain, Phase
 from h1core.server.turns import DEADLINES_PER_TICK
 from h1core.state import CloseReason
+from h1core.timers import NEVER
 
 MAX_SPARE_BUFFERS: Final = 64
 
@@ -66,6 +67,8 @@ class ServerCore:
             buffer=self._spare_buffers.pop() if self._spare_buffers else None,
         )
         self._connections[conn] = None
+        if self._drain.deadline_at != NEVER:
+            conn.begin_drain()  # it was accepted while the drain began
         self._admission.opened()
         self._deadlines.watch(conn, conn.next_deadline)
         return conn
@@ -133,6 +136,11 @@ class ServerCore:
         """The instant at which something is to do though nothing happens, or None; it may have passed."""
         instants = [at for at in (self._deadlines.next, self._admission.next_deadline) if at is not None]
         return min(instants, default=None)
+
+    @property
+    def drain_deadline(self) -> float | None:
+        """The instant at which everything is to end that is not over, such as a handler without a connection."""
+        return self._drain.deadline_at if self._drain.deadline_at != NEVER else None
 
     def due_connections(self) -> list[Conn]:
         """The connections whose deadline has come: call `handle_deadline` on each, and pump it.

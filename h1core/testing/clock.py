@@ -1,5 +1,10 @@
 """A clock that goes when it is told to."""
 
+from typing import Final
+
+WALL_CLOCK_START_S: Final = 1_000_000_000.0
+"""What a wall clock in memory shows at first: Sun, 09 Sep 2001 01:46:40 GMT."""
+
 
 class FakeClock:
     """Seconds that move only by hand: give the instance wherever a clock is asked for."""

@@ -260,6 +260,11 @@ class MemorySelector:
         self._keys.clear()
 
     @property
+    def has_ready(self) -> bool:
+        """Whether something is ready."""
+        return any(_ready_events(key) for key in self._keys.values())
+
+    @property
     def watched(self) -> int:
         """How many objects are waited for."""
         return len(self._keys)

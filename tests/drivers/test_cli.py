@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,10 @@ from h1core.drivers.cli import HELP, Plan, main
 from h1core.drivers.listeners import describe
 from h1core.drivers.selectors_driver import Server
 from h1core.drivers.trio_driver import Server as TrioServer
+from h1core.drivers.trio_lifespan import TrioLifespan
 
+from h1core import Request, Response
+from h1core.adapters.asgi import AsgiHandler
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
@@ -29,8 +33,19 @@ DEFAULTS: dict[str, int | float] = {**asdict(Limits()), **asdict(Timeouts())}
 APPS = """
 def app(request): "a handler"
 async def async_app(request): "an async handler"
-def wsgi(environ, start_response): "a WSGI application"
+def wsgi(environ, start_response):
+    start_response("200 OK", [("X-Path", environ["SCRIPT_NAME"] + " " + environ["PATH_INFO"])])
+    print("said", environ["wsgi.multithread"], file=environ["wsgi.errors"])
+    return [b"from wsgi"]
 async def asgi(scope, receive, send): "an ASGI application"
+def make(): return asgi
+async def cannot_start(scope, receive, send):
+    await receive()
+    raise ValueError("no database")
+async def has_words(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "Traceback:\\n  here\\nValueError: no database\\n"})
+def asgi_2(scope): "an application for ASGI 2"
 def unclear(): "takes nothing"
 """
 
@@ -47,8 +62,9 @@ class FakeServer:
         self.calls: list[str] = []
         self.made.append(self)
 
-    def run(self) -> None:
+    def run(self, started: Callable[[], None]) -> None:
         self.calls.append("run")
+        started()
         for step in self.script:
             step()
 
@@ -110,7 +126,8 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     for name, default in DEFAULTS.items():
         option = "--" + name.replace("_", "-")
         assert re.search(rf"{option} (BYTES|SECONDS|N) [^(]*\(default {default:.12g}\)", text), option
-    for option in ("--bind", "--driver", "--interface", "--threads", "--access-log", "--version"):
+    flags = ("--bind", "--driver", "--interface", "--threads", "--root-path", "--factory", "--access-log", "--version")
+    for option in flags:
         assert option in text
 
 
@@ -169,6 +186,13 @@ def test_the_access_log_is_asked_for() -> None:
          "WSGI 2, ASGI 3 (or say --interface)"),
         (("web:async_app", "--driver", "selectors"), "an async application needs --driver trio"),
         (("web:asgi", "--driver", "selectors"), "an async application needs --driver trio"),
+        (("web:make", "--factory", "--driver", "selectors"), "an async application needs --driver trio"),
+        (("web:app", "--factory"), "web:app is called as a factory, without arguments: missing a required argument: "
+         "'request'"),
+        (("web:app", "--interface", "asgi"), "ASGI 3 calls an application with scope, receive and send: too many "
+         "positional arguments"),
+        (("web:asgi_2",), "this is an application for ASGI 2, which takes scope alone; h1core speaks ASGI 3: "
+         "asgiref.compatibility.guarantee_single_callable makes one of the other (or say --interface)"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,21 +209,6 @@ def test_a_choice_is_one_of_those_offered(option: str, capsys: pytest.CaptureFix
     assert failure(capsys, "web:app", option, "none").startswith(f"argument {option}: invalid choice: 'none'")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("web:asgi",), "the asgi interface is not yet there; web:asgi needs it"),
-        (("web:app", "--interface", "asgi"), "the asgi interface is not yet there; web:app needs it"),
-        (("web:wsgi",), "the wsgi interface is not yet there; web:wsgi needs it"),
-        (("web:app", "--interface", "wsgi"), "the wsgi interface is not yet there; web:app needs it"),
-    ],
-)
-def test_what_is_not_yet_there_says_so(
-    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert failure(capsys, *arguments) == says
-
-
 @pytest.mark.parametrize("arguments", [("web:async_app",), ("web:app", "--driver", "trio")])
 def test_without_trio_its_driver_says_what_to_install(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -208,6 +217,24 @@ def test_without_trio_its_driver_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("h1core.drivers.trio_")]:
         monkeypatch.delitem(sys.modules, name)
     assert failure(capsys, *arguments) == "the trio driver needs trio: pip install 'h1core[trio]'"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--interface", "wsgi"), ("--threads", "1"), ("--threads", "0")])
+def test_a_wsgi_application_becomes_a_handler(arguments: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["web:wsgi", "--bind", "127.0.0.1:0", "--root-path", "/shop", *arguments]) == 0
+    plan = FakeServer.made[0].plan
+    response = plan.handler(Request(b"GET", b"/shop/a", ()))
+    assert response == Response(200, [(b"X-Path", b"/shop /a")], b"from wsgi")
+    assert plan.threads == (int(arguments[1]) if "--threads" in arguments else 4)
+    said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("h1core.wsgi", "ERROR", f"said {plan.threads > 1}")]
+
+
+def test_a_root_path_is_for_those_who_can_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+    says = "a root path begins with a slash, as in /shop, not 'shop'"
+    assert failure(capsys, "web:wsgi", "--root-path", "shop") == says
+    says = "--root-path is for WSGI and ASGI; a handler sees the whole target"
+    assert failure(capsys, "web:app", "--root-path", "/shop") == says
 
 
 def test_wsgi_takes_four_threads_unless_told_otherwise() -> None:
@@ -341,6 +368,36 @@ def test_the_trio_driver_gets_the_plan() -> None:
     assert server.core.limits.max_connections == 7
     assert server.core.timeouts.head_timeout == 3.0
     assert listener.fileno() == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cannot_start", ["ValueError: no database", "h1core: the application's startup failed: "
+         "ValueError('no database') (without a startup, return at once when scope['type'] is 'lifespan')"]),
+        ("has_words", ["Traceback:", "  here", "ValueError: no database",
+         "h1core: the application's startup failed: ValueError: no database"]),
+    ],
+)  # fmt: skip
+def test_an_application_that_cannot_start_ends_the_command_with_3(
+    name: str, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"web:{name}", "--bind", "127.0.0.1:0"]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-len(shown) :] == shown
+    assert not any("listening" in line for line in lines)
+    if name == "cannot_start":
+        assert next(line for line in lines if line.startswith("  File")).endswith("in cannot_start")
+
+
+def test_an_asgi_application_gets_the_trio_driver_and_a_lifespan() -> None:
+    with ExitStack() as at_exit:
+        options = cli._parser().parse_args(["web:make", "--factory", "--bind", "127.0.0.1:0"])
+        plan, make_server = cli._plan(options, at_exit)
+        assert isinstance(plan.handler, AsgiHandler)
+        server = make_server(plan)
+        assert isinstance(server, TrioServer)
+        assert isinstance(server._lifespan, TrioLifespan)
 
 
 def test_the_console_script_and_the_module_are_this_command() -> None:

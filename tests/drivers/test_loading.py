@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from h1core.drivers.loading import App, AppFailed, interface_of, is_async, load
+from h1core.drivers.loading import App, AppFailed, call_factory, interface_of, is_async, load
 
 from h1core.errors import LocalError
 
@@ -112,6 +112,42 @@ def test_what_cannot_be_called_is_no_application(write: Write) -> None:
     assert failure("web:app") == "web:app is not callable: it is of type str"
 
 
+# Factories.
+
+
+def test_a_factory_makes_the_application(write: Write) -> None:
+    write(
+        "web.py", "def make(debug=False):\n    def app(request): return 'made'\n    return app\nclass Site:\n    pass"
+    )
+    assert call_factory(load("web:make"), "web:make")(None) == "made"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def make(settings): ...", "is called as a factory, without arguments: missing a required argument: 'set"),
+        ("async def make(): ...", "is async; one that is called here is a plain function"),
+        ("def make(): return 5", "gave no application but a value of type int"),
+        ("def make(): ...", "gave no application but a value of type NoneType"),
+    ],
+)
+def test_a_factory_that_makes_none_is_told_why(write: Write, text: str, says: str) -> None:
+    write("web.py", text)
+    with pytest.raises(LocalError) as caught:
+        call_factory(load("web:make"), "web:make")
+    assert says in str(caught.value)
+    assert not isinstance(caught.value, AppFailed)
+
+
+def test_a_factory_that_fails_shows_its_own_traceback(write: Write) -> None:
+    write("web.py", "def make(): raise RuntimeError('mine')")
+    with pytest.raises(AppFailed, match="the factory web:make failed") as caught:
+        call_factory(load("web:make"), "web:make")
+    assert caught.value.__cause__ is not None
+    frames = [Path(frame.filename).name for frame in traceback.extract_tb(caught.value.__cause__.__traceback__)]
+    assert frames == ["web.py"]
+
+
 # Which interface: the samples are never called, so what they do means nothing.
 
 
@@ -159,6 +195,10 @@ class AsgiClass:
     def __init__(self, scope: object, receive: object, send: object) -> None: ...
 
 
+class HandlerClass:
+    def __init__(self, request: object) -> None: ...
+
+
 class Asgi2:
     def __init__(self, scope: object) -> None: ...
     async def __call__(self, receive: object, send: object) -> None: ...
@@ -168,12 +208,20 @@ class Asgi2:
 def decorated(*args: Any, **options: Any) -> None: ...
 
 
+@functools.wraps(asgi)
+async def decorated_asgi(*args: Any, **options: Any) -> None: ...
+
+
+async def asgi_with_settings(settings: object, scope: object, receive: object, send: object) -> None: ...
+
+
 class Hidden:
     __signature__ = "what inspect cannot make sense of"
 
     def __call__(self, request: object) -> None: ...
 
 
+def asgi_2(scope: object) -> None: ...
 def keyword(request: object, *, needed: object) -> None: ...
 def nothing() -> None: ...
 def four(one: object, two: object, three: object, four: object) -> None: ...
@@ -203,6 +251,9 @@ KINDS = [
     (sync_asgi, "asgi", False),
     (Asgi(), "asgi", True),
     (AsgiClass, "asgi", False),
+    (decorated_asgi, "asgi", True),
+    (functools.partial(asgi_with_settings, {}), "asgi", True),
+    (Asgi().__call__, "asgi", True),
 ]
 
 
@@ -218,7 +269,8 @@ UNCLEAR = [
     (four, "needs 4 arguments"),
     (functools.partial(handler, None), "needs 0 arguments"),
     (keyword, "needs an argument by keyword"),
-    (Asgi2, "is a class that takes 1 argument; name an instance"),
+    (AsyncHandler.__call__, "takes 2 arguments like WSGI, but is async"),
+    (HandlerClass, "is a class that takes 1 argument; name an instance"),
     (async_pair, "takes 2 arguments like WSGI, but is async"),
     (Hidden(), "cannot be seen"),
 ]
@@ -229,3 +281,9 @@ def test_an_unclear_application_is_told_the_way_out(app: App, says: str) -> None
     with pytest.raises(LocalError, match=says) as caught:
         interface_of(app)
     assert str(caught.value).endswith("(or say --interface)")
+
+
+@pytest.mark.parametrize("app", [Asgi2, asgi_2])
+def test_an_application_for_asgi_2_is_told_as_one(app: App) -> None:
+    with pytest.raises(LocalError, match="for ASGI 2, which takes scope alone; h1core speaks ASGI 3"):
+        interface_of(app)

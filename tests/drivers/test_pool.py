@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from h1core.drivers.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pool, WorkerPieces
+from h1core.drivers.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, WorkerPieces
 
 from h1core import Request, Response
 from h1core.errors import Disconnected
@@ -260,17 +260,17 @@ class Waiting(Body):
         return piece
 
 
-def rest(pieces: WorkerPieces | None) -> list[bytes]:
+def rest(pieces: Pieces | None) -> list[bytes]:
     """All there is, without waiting."""
-    assert pieces is not None
+    assert isinstance(pieces, WorkerPieces)
     found = []
     while not isinstance(piece := pieces.next_piece(), PieceEnd):
         found.append(piece)
     return found
 
 
-def last(pieces: WorkerPieces | None) -> bytes | PieceEnd:
-    assert pieces is not None
+def last(pieces: Pieces | None) -> bytes | PieceEnd:
+    assert isinstance(pieces, WorkerPieces)
     return pieces.next_piece()
 
 
@@ -414,7 +414,7 @@ def test_pieces_that_say_nothing_take_no_memory_and_do_not_hide_that_the_client_
     body = Nothing()
     job = bench.job(streamed(body))
     wait_for(body.enough)
-    assert job.pieces is not None
+    assert isinstance(job.pieces, WorkerPieces)
     assert len(job.pieces._waiting) == 0
     job.abandon()
     bench.end()

@@ -45,7 +45,7 @@ def test_a_request_is_answered_and_the_connection_goes_on(world: World) -> None:
         [answer] = answers(world.talk(client, GET))
         assert answer == Answer(
             200,
-            {"content-type": "text/plain", "content-length": "5", "date": "Thu, 01 Jan 1970 00:00:00 GMT"},
+            [("content-type", "text/plain"), ("content-length", "5"), ("date", "Thu, 01 Jan 1970 00:00:00 GMT")],
             b"hello",
         )
     assert not ended(client)

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from h1core.drivers.listeners import listen, parse_address
 from h1core.drivers.trio_driver import Server, serve
 
 from h1core import Endpoints, Limits, LocalError, Request, Response, Timeouts
+from h1core.testing.trio_network import TrioMemoryNetwork
 
 from ..wire import answers, statuses
 from .test_listeners import needs_ipv6
@@ -83,6 +85,27 @@ async def test_listeners_may_be_given_ready_made_as_sockets_or_as_trio_listeners
             client = await served.connect(number)
             await client.send(GET + LAST_GET)
             assert statuses(await client.rest()) == [200, 200]
+
+
+@on_trio
+async def test_several_trio_listeners_share_the_places_there_are() -> None:
+    networks = [TrioMemoryNetwork(), TrioMemoryNetwork()]
+    limits = Limits(max_connections=1)
+    async with serving(hello, listeners=[network.listener for network in networks], limits=limits):
+        clients = [network.connect() for network in networks]
+        answered = []
+        for _ in range(2):
+            for network, client in zip(networks, clients, strict=True):
+                client.send(LAST_GET)
+                network.wake()
+            await trio.testing.wait_all_tasks_blocked()
+            answered.append([len(statuses(client.read())) for client in clients])
+            for network, client in zip(networks, clients, strict=True):
+                client.end()
+                network.wake()
+            await trio.testing.wait_all_tasks_blocked()
+    assert sorted(answered[0]) == [0, 1]
+    assert [sum(each) for each in zip(*answered, strict=True)] == [1, 1]
 
 
 # No exception, cancellation or bug in one connection or handler ends another, or the server.

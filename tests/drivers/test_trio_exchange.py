@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from h1core import (
     Data,
@@ -19,6 +20,7 @@ from h1core import (
     StreamingHandler,
     Timeouts,
 )
+from h1core.testing import Client
 
 from ..wire import answers, statuses
 from .trio_kit import GET, LAST_GET, run, serving
@@ -137,27 +139,21 @@ def test_nothing_is_read_but_what_is_asked_for() -> None:
 
 
 def test_a_body_has_no_deadline_while_nobody_asks_for_it() -> None:
-    async def test() -> None:
-        asks = trio.Event()
+    @StreamingHandler
+    async def handler(exchange: Exchange) -> Response:
+        await trio.sleep(200)  # the time of the application, twice the peer's
+        first = await exchange.receive()
+        await trio.sleep(200)
+        return Response(200, (), first + await exchange.read())
 
-        @StreamingHandler
-        async def handler(exchange: Exchange) -> Response:
-            await trio.sleep(0.2)  # the time of the application, twice the peer's
-            asks.set()
-            first = await exchange.receive()
-            await trio.sleep(0.2)
-            return Response(200, (), first + await exchange.read())
-
-        async with serving(handler, timeouts=Timeouts(body_timeout=0.1)) as served:
-            client = await served.connect()
-            await client.send(post(4, b"Connection: close"))
-            await asks.wait()
-            await client.send(b"all")
-            await trio.sleep(0.1)
-            await client.send(b"!")
-            assert answers(await client.rest())[0].body == b"all!"
-
-    run(test)
+    with Client(handler, timeouts=Timeouts(body_timeout=100)) as client:
+        peer = client.connect()
+        peer.send(post(4))
+        client.wait(200)
+        peer.send(b"all")
+        client.wait(300 - 1)
+        peer.send(b"!")
+        assert peer.answer().body == b"all!"
 
 
 # A client that goes away, or breaks the rules.

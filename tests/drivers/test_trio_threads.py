@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
 from h1core import Limits, Request, Response, Timeouts
 

@@ -1,0 +1,210 @@
+r"""A client in memory of a server in memory: the real connection, the real driver, and a clock that stands still.
+
+    client = Client(app)
+    assert client.get("/").text == "hello"
+
+    peer = client.connect()
+    peer.send(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+    client.wait(40)  # no time at all
+    peer.send(b"llo")
+    assert peer.answer().status == 200
+
+No socket and no sleep. Whatever a client does, the server has seen and dealt with before the
+call returns; time passes in `wait` only, from one deadline to the next.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from h1core.config import Limits, Timeouts
+from h1core.testing.answers import Answer, answers
+from h1core.testing.network import MemoryClient
+
+Fields = Iterable[tuple[str, str]]
+
+DEFAULT_WINDOW_BYTES = 1 << 20
+
+
+class Backend(Protocol):
+    """A server in memory."""
+
+    @property
+    def now(self) -> float:
+        """Its clock, in seconds."""
+        ...
+
+    def connect(self, window_bytes: int) -> MemoryClient:
+        """Make a connection. Raises ConnectionRefusedError when the server has drained."""
+        ...
+
+    def settle(self) -> None:
+        """Let the server do all that it can do now."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, from deadline to deadline."""
+        ...
+
+    def begin_drain(self) -> None:
+        """Let the server begin to end."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended."""
+        ...
+
+    def close(self) -> None:
+        """End the server now."""
+        ...
+
+
+class Peer:
+    """One connection to the server, seen from its client's end."""
+
+    def __init__(self, backend: Backend, end: MemoryClient) -> None:
+        self._backend = backend
+        self._end = end
+        self._methods: list[str] = []
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, in one piece."""
+        self._end.send(data)
+        self._backend.settle()
+
+    def read(self, size: int | None = None) -> bytes:
+        """Take what has come, or the first `size` bytes of it; the server may write on for that."""
+        data = self._end.read(size)
+        self._backend.settle()
+        return data
+
+    def answer(self, method: str = "GET") -> Answer:
+        """The one answer that has come since the last `read` or `answer`, to a request of `method`.
+
+        Raises ValueError when there is none, or more; and what http.client raises when it is not whole.
+        """
+        found = self.answers(method)
+        if len(found) != 1:
+            raise ValueError(f"one answer was expected, and {len(found)} have come")
+        return found[0]
+
+    def answers(self, *methods: str) -> list[Answer]:
+        """All answers that have come since the last `read` or `answer`, to requests of `methods`, else GET."""
+        wire = b""
+        while data := self.read():
+            wire += data
+        return answers(wire, *methods)
+
+    def end(self) -> None:
+        """Close the client's writing side."""
+        self._end.end()
+        self._backend.settle()
+
+    def reset(self) -> None:
+        """Break the connection."""
+        self._end.reset()
+        self._backend.settle()
+
+    def widen(self, window_bytes: int) -> None:
+        """Change how many unread bytes the client takes; 0 is one that never reads."""
+        self._end.widen(window_bytes)
+        self._backend.settle()
+
+    @property
+    def sees_end(self) -> bool:
+        """Whether the server has closed its side, in order or by a reset."""
+        return self._end.sees_end
+
+    @property
+    def sees_reset(self) -> bool:
+        """Whether the server has cut the connection."""
+        return self._end.sees_reset
+
+
+class Client:
+    """A client of an application: a handler, WSGI or ASGI, told apart as on the command line, or by `interface`.
+
+    Sync ones run on the readiness loop, inline, or with `threads` one after the other as if on so many worker threads.
+    Async ones run on trio, in a thread of its own that works only while a call here waits for it, and with their
+    lifespan. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError
+    when the application is none, RuntimeError when it does not start.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        interface: str = "auto",
+        root_path: str = "",
+        threads: int = 0,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        # Here and not above: h1core.testing alone loads no driver.
+        from h1core.drivers.adapting import ADAPTERS, needs_trio
+        from h1core.drivers.loading import interface_of
+
+        interface = interface_of(app) if interface == "auto" else interface
+        handler = ADAPTERS[interface](app, threads, root_path)
+        self._backend: Backend
+        if needs_trio(app, interface):
+            from h1core.testing.trio_loop import TrioBackend
+
+            self._backend = TrioBackend(handler, limits, timeouts)
+        else:
+            from h1core.testing.loop import LoopBackend
+
+            self._backend = LoopBackend(handler, threads, limits, timeouts)
+
+    def connect(self, window_bytes: int = DEFAULT_WINDOW_BYTES) -> Peer:
+        """A connection of its own. `window_bytes` is what the server may write before the client reads."""
+        peer = Peer(self._backend, self._backend.connect(window_bytes))
+        self._backend.settle()
+        return peer
+
+    def request(self, method: str, target: str, headers: Fields = (), body: bytes = b"") -> Answer:
+        """A request on a connection of its own, and its answer. Raises ValueError when no time can bring one."""
+        fields = [("Host", "testserver"), ("Connection", "close"), *headers]
+        if body:
+            fields.append(("Content-Length", str(len(body))))
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        peer = self.connect()
+        peer.send(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        return peer.answer(method)
+
+    def get(self, target: str, headers: Fields = ()) -> Answer:
+        """GET."""
+        return self.request("GET", target, headers)
+
+    def post(self, target: str, body: bytes, headers: Fields = ()) -> Answer:
+        """POST."""
+        return self.request("POST", target, headers, body)
+
+    @property
+    def now(self) -> float:
+        """The server's clock, in seconds."""
+        return self._backend.now
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self._backend.wait(seconds)
+
+    def begin_drain(self) -> None:
+        """Let the server begin to end, as on SIGTERM."""
+        self._backend.begin_drain()
+        self._backend.settle()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended."""
+        return self._backend.is_over
+
+    def close(self) -> None:
+        """End the server. A second call does nothing."""
+        self._backend.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,124 @@
+"""The trio driver in memory, for `Client`: trio runs in a thread of its own, and only while somebody waits for it.
+
+Every call from outside runs in trio to its end, and ends when all tasks wait: two threads, and never two at work.
+"""
+
+import math
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+import trio.testing
+
+from h1core.config import Limits, Timeouts
+from h1core.drivers.trio_driver import Server
+from h1core.drivers.trio_lifespan import lifespan_of
+from h1core.exchange import StreamingHandler
+from h1core.handler import AsyncHandler
+from h1core.testing.clock import WALL_CLOCK_START_S
+from h1core.testing.network import MemoryClient
+from h1core.testing.trio_network import TrioMemoryNetwork
+
+START_S: Final = 20.0
+"""For trio to start, of real time."""
+
+
+class TrioBackend:
+    """A server on trio whose streams and clock are fakes."""
+
+    def __init__(
+        self, handler: AsyncHandler | StreamingHandler, limits: Limits | None, timeouts: Timeouts | None
+    ) -> None:
+        self._clock = trio.testing.MockClock()
+        self._handler = handler
+        self._limits = limits
+        self._timeouts = timeouts
+        self._is_over = False
+        self._failure: BaseException | None = None
+        self._is_started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="h1core-testing", daemon=True)
+        self._thread.start()
+        if not self._is_started.wait(START_S) or self._failure is not None:
+            raise RuntimeError("the server did not start") from self._failure
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._serve, clock=self._clock)
+        except BaseException as error:  # noqa: BLE001 - for the thread that waits; close() raises it
+            self._failure = error
+        finally:
+            self._is_over = True
+            self._is_started.set()
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._network = TrioMemoryNetwork()
+        self._closing = trio.Event()
+        self._server = Server(
+            self._handler,
+            listeners=[self._network.listener],
+            limits=self._limits,
+            timeouts=self._timeouts,
+            wall_clock=lambda: WALL_CLOCK_START_S + self._clock.current_time(),
+            lifespan=lifespan_of(self._handler),
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._server.serve)
+            self._is_started.set()
+            nursery.start_soon(self._watch_end)
+            await self._closing.wait()
+            self._clock.autojump_threshold = 0  # a lifespan may take its time
+            nursery.cancel_scope.cancel()
+
+    async def _watch_end(self) -> None:
+        await self._server.ended.wait()
+        self._is_over = True
+
+    def _in_trio(self, do: Callable[..., Awaitable[Any]], *arguments: object) -> None:
+        trio.from_thread.run(do, *arguments, trio_token=self._token)
+
+    @property
+    def now(self) -> float:
+        """The clock."""
+        return self._clock.current_time()
+
+    def connect(self, window_bytes: int) -> MemoryClient:
+        """Make a connection."""
+        return self._network.connect(window_bytes)
+
+    def settle(self) -> None:
+        """Let trio run until all tasks wait."""
+        self._in_trio(self._settle)
+
+    async def _settle(self) -> None:
+        self._network.wake()
+        await trio.testing.wait_all_tasks_blocked()
+
+    def wait(self, seconds: float) -> None:
+        """Let the clock jump from deadline to deadline."""
+        self._in_trio(self._wait, seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        await self._settle()
+        self._clock.autojump_threshold = 0
+        await trio.sleep(seconds)
+        self._clock.autojump_threshold = math.inf
+        await self._settle()
+
+    def begin_drain(self) -> None:
+        """Let the server begin to end."""
+        self._server.begin_drain()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended."""
+        return self._is_over
+
+    def close(self) -> None:
+        """Cancel the server. Raises what it has failed with."""
+        if self._thread.is_alive():
+            trio.from_thread.run_sync(self._closing.set, trio_token=self._token)
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,249 @@
+"""The client in memory: what users' tests can say of a server, with time in it."""
+
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from h1core import Exchange, Limits, LocalError, Request, Response, StreamingHandler, Timeouts
+from h1core.handler import AsyncHandler, Handler
+from h1core.testing import Client
+
+
+def echo(request: Request) -> Response:
+    return Response(200, [(b"x-method", request.method)], request.body or request.target)
+
+
+Kind = Callable[[Handler], Any]
+
+
+def sync(handler: Handler) -> Handler:
+    """On the readiness loop."""
+    return handler
+
+
+def on_trio(handler: Handler) -> AsyncHandler:
+    async def runs(request: Request) -> Response:
+        return handler(request)
+
+    return runs
+
+
+@pytest.fixture(params=[sync, on_trio])
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def client(kind: Kind) -> Iterator[Client]:
+    with Client(kind(echo)) as client:
+        yield client
+
+
+def test_it_asks_and_is_answered(client: Client) -> None:
+    answer = client.get("/a?b")
+    assert (answer.status, answer.text, answer.fields["x-method"]) == (200, "/a?b", "GET")
+    assert client.post("/", b"body").body == b"body"
+    assert client.request("HEAD", "/").body == b""
+    assert client.request("DELETE", "/", [("X-Reason", "none")]).fields["x-method"] == "DELETE"
+
+
+def test_a_client_may_stall_for_forty_seconds_in_the_middle_of_an_upload(client: Client) -> None:
+    began_at = time.monotonic()
+    peer = client.connect()
+    peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+    client.wait(40)
+    peer.send(b"llo")
+    assert peer.answer().text == "hello"
+    assert client.now == 40
+    assert time.monotonic() - began_at < 20  # not that it slept
+
+
+def test_deadlines_come_when_they_are_due(client: Client) -> None:
+    peer = client.connect()
+    peer.send(b"GET / HT")
+    client.wait(9.9)
+    assert peer.answers() == []
+    client.wait(0.1)
+    assert peer.answer().status == 408
+    assert peer.sees_end
+
+
+def test_the_date_moves_with_the_clock(client: Client) -> None:
+    assert client.get("/").fields["date"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    client.wait(3600)
+    assert client.get("/").fields["date"] == "Sun, 09 Sep 2001 02:46:40 GMT"
+
+
+def large(request: Request) -> Response:
+    return Response(200, (), bytes(100_000))
+
+
+def test_a_client_that_never_reads_is_reset(kind: Kind) -> None:
+    with Client(kind(large), timeouts=Timeouts(write_timeout=5)) as client:
+        peer = client.connect(window_bytes=1 << 15)
+        peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.wait(4)
+        assert len(peer.read(1 << 15)) == 1 << 15
+        client.wait(4)
+        assert not peer.sees_end
+        client.wait(1)
+        assert peer.sees_reset
+
+
+def test_what_the_window_holds_back_comes_as_it_is_read(kind: Kind) -> None:
+    with Client(kind(large)) as client:
+        peer = client.connect(window_bytes=7)
+        peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert len(peer.answer().body) == 100_000
+
+
+def test_answers_are_told_apart_and_none_or_two_are_not_one(client: Client) -> None:
+    peer = client.connect()
+    peer.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nHEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert [answer.body for answer in peer.answers("GET", "HEAD")] == [b"/1", b""]
+    with pytest.raises(ValueError, match="one answer was expected, and 0 have come"):
+        peer.answer()
+
+
+def test_a_peer_may_close_its_side_or_break_the_connection(client: Client) -> None:
+    half, broken = client.connect(), client.connect()
+    half.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    half.end()
+    assert half.answer().status == 200
+    assert half.sees_end
+    broken.reset()
+    assert broken.sees_end
+
+
+def over(client: Client) -> bool:
+    return client.is_over
+
+
+def test_a_drain_ends_the_server_when_all_is_answered(client: Client) -> None:
+    idle, busy = client.connect(), client.connect()
+    busy.send(b"GET / HTTP/1.1\r\n")
+    client.begin_drain()
+    assert idle.sees_end
+    assert not over(client)
+    busy.send(b"Host: a\r\n\r\n")
+    assert busy.answer().fields["connection"] == "close"
+    busy.end()
+    idle.end()
+    assert over(client)
+    client.wait(1)
+    assert client.now == 1
+    client.close()
+    with pytest.raises(ConnectionRefusedError):
+        client.connect()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_it_starts_no_thread_and_opens_no_socket(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_socket(*args: object) -> None:
+        raise AssertionError("a socket was made")
+
+    monkeypatch.setattr(socket.socket, "__init__", no_socket)
+    before = threading.active_count()
+    with Client(echo, threads=threads, limits=Limits(max_queued_requests=1)) as client:
+        assert client.get("/").status == 200
+        assert threading.active_count() == before
+
+
+# On trio alone.
+
+
+async def clock(request: Request) -> Response:
+    async def ticks() -> AsyncIterator[bytes]:
+        while True:
+            await trio.sleep(1)
+            yield b"tick\n"
+
+    return Response(200, (), ticks())
+
+
+def test_an_hour_of_ticks_passes_at_once() -> None:
+    with Client(clock) as client:
+        peer = client.connect()
+        peer.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        client.wait(3600)
+        assert 3599 <= peer.read().count(b"tick\n") <= 3600
+        peer.reset()
+
+
+def test_a_handler_that_streams_sees_what_a_client_sends_as_it_comes() -> None:
+    seen: list[tuple[float, bytes]] = []
+
+    @StreamingHandler
+    async def handler(exchange: Exchange) -> Response:
+        async for piece in exchange:
+            seen.append((trio.current_time(), piece))
+        return Response(200)
+
+    with Client(handler) as client:
+        peer = client.connect()
+        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+        client.wait(30)
+        peer.send(b"b")
+        assert peer.answer().status == 200
+    assert seen == [(0, b"a"), (30, b"b")]
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    class Odd:
+        async def __call__(self, request: Request) -> Response:
+            raise AssertionError
+
+    with pytest.raises(RuntimeError, match="did not start") as raised:
+        Client(Odd(), limits=Limits(max_connections=1), timeouts=object())  # type: ignore[arg-type]  # on purpose
+    assert raised.value.__cause__ is not None
+
+
+# WSGI and ASGI.
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{environ['SCRIPT_NAME']} {environ['PATH_INFO']} ".encode(), environ["wsgi.input"].read()]
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        scope["state"]["started_at"] = trio.current_time()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await trio.sleep(3)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": f"{scope['path']} {scope['state']} ".encode() + message["body"]})
+
+
+def test_a_wsgi_application_is_told_by_its_arguments() -> None:
+    with Client(wsgi, root_path="/shop") as client:
+        assert client.post("/shop/a", b"body").text == "/shop /a body"
+
+
+def test_an_asgi_application_has_its_lifespan() -> None:
+    with Client(asgi) as client:
+        assert client.post("/a", b"body").text == "/a {'started_at': 0.0} body"
+
+
+def test_an_application_that_cannot_start_says_so() -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(RuntimeError, match="did not start"):
+        Client(fails)
+
+
+def test_what_is_no_application_is_a_local_error() -> None:
+    with pytest.raises(LocalError, match="cannot tell what kind of application this is"):
+        Client(lambda: None)
