@@ -255,7 +255,8 @@ class Judge:
         last = responses[-1] if responses else None
         if self.stream.has_fin and not cut and reason in SAID and (last is None or not last.says_close):
             violated(Invariant.CAUSE, f"the connection ended by {reason.name}, which no response says", self.lane)
-        if self.stream.resets_on_close and reason not in CUT_SHORT and not self.world.was_stopped:
+        is_late = self.world.ended_at >= self.world.drain_at + self.world.swarm.timeouts.drain_timeout
+        if self.stream.resets_on_close and reason not in CUT_SHORT and not self.world.was_stopped and not is_late:
             violated(Invariant.GENTLE_END, f"a reset for {reason and reason.name}", self.lane)
         if last is not None and last.says_close and conn.state is State.HEAD:
             violated(Invariant.CAUSE, "a connection goes on that said that it would not", self.lane)

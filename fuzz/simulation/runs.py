@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from .invariants import Invariant, Violation
 from .selectors_world import SelectorsDriver
+from .trio_world import TrioDriver
 from .world import Driver, World
 
-DRIVERS: dict[str, Callable[[World], Driver]] = {"selectors": SelectorsDriver}
+DRIVERS: dict[str, Callable[[World], Driver]] = {"selectors": SelectorsDriver, "trio": TrioDriver}
 
 TWICE_EVERY = 64
 """One of so many seeds is run a second time, and must leave the same trace."""

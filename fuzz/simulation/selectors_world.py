@@ -102,6 +102,9 @@ class SelectorsDriver:
     def changed(self, stream: SimStream) -> None:
         """The selector asks each stream by itself."""
 
+    def wake_listener(self) -> None:
+        """The selector asks the listener, too."""
+
     # What holds
 
     def is_busy(self, conn: WatchedConn) -> bool:

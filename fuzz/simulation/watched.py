@@ -252,7 +252,7 @@ class WatchedConn(Conn):
 
     def _see_bounds(self) -> None:
         limits = self._limits
-        if len(self._buffer.data) > limits.max_buffer_bytes:
+        if len(self._buffer.data) > limits.max_buffer_bytes + self.world.read_ahead_bytes:
             violated(Invariant.BOUNDED, f"{len(self._buffer.data)} bytes wait to be parsed", self.lane)
         # One read of pipelined requests that were let in while there was room may each add an answer of our own.
         most = limits.max_output_bytes + self.world.largest_piece
@@ -262,7 +262,7 @@ class WatchedConn(Conn):
     def _see_close(self) -> None:
         """A transport is closed when the peer has closed, has had its time, or sends without end."""
         lingered = self._old[LINGER] <= self.world.clock.now
-        heard = self.stream.end_seen or self.stream.loss_seen
+        heard = self.stream.end_seen or self.stream.loss_seen or self.stream.is_reset
         if not lingered and not heard and self._discarded_bytes <= self._limits.max_linger_bytes:
             violated(Invariant.GENTLE_END, "a connection is closed before the peer had time to hear of it", self.lane)
 

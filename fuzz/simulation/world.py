@@ -43,7 +43,8 @@ PROMPT_S = 1.0
 class Driver(Protocol):
     """A driver under test."""
 
-    core: ServerCore
+    @property
+    def core(self) -> ServerCore: ...
 
     def run(self) -> None:
         """Serve until a drain is over, or the server is stopped."""
@@ -59,6 +60,10 @@ class Driver(Protocol):
 
     def changed(self, stream: SimStream) -> None:
         """The client of this stream did something."""
+        ...
+
+    def wake_listener(self) -> None:
+        """Somebody wants to be accepted, or accepting will fail."""
         ...
 
     def see_step(self) -> None:
@@ -123,6 +128,8 @@ class World:
         self._spins = self.steps = 0
         self._fired = self._wakes = self.vain_wakes = 0
         self._log = BugLog()
+        self.read_ahead_bytes = 0
+        """What a driver may have read when the room for it has gone: `Limits.connection_bytes` allows one read."""
         self.driver = make_driver(self)
 
     # Time
@@ -189,7 +196,8 @@ class World:
         self.driver.changed(stream)
 
     def wake_listener(self) -> None:
-        """Something has come to be accepted. The readiness loop sees that by itself."""
+        """Something has come to be accepted."""
+        self.driver.wake_listener()
 
     def accepted(self, stream: SimStream) -> None:
         if stream.was_accepted:
@@ -256,7 +264,7 @@ class World:
             case CloseReason.PEER_CLOSED:
                 return stream.end_seen
             case CloseReason.CONNECTION_LOST:
-                return stream.loss_seen
+                return stream.loss_seen or stream.is_reset
             case CloseReason.OVERLOADED:
                 return self._is_overloaded(conn)
             case CloseReason.APPLICATION_FAILED:
@@ -340,10 +348,11 @@ class World:
             self._arrange()
             self.driver.run()
             self._finish()
-        except Violation:
-            assert Violation.first is not None
-            raise Violation.first  # noqa: B904 - a later one only hides what was first
-        except Exception as error:
+        except BaseException as error:
+            if Violation.first is not None:
+                raise Violation.first  # noqa: B904 - a later one, or a group around it, only hides what was first
+            if not isinstance(error, Exception):
+                raise
             raise Violation(Invariant.ISOLATION, f"the server itself failed: {error!r}") from error
         finally:
             log.removeHandler(self._log)
