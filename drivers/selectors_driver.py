@@ -285,7 +285,7 @@ class Server:
         """Move a connection as far as it goes within its turn: events, handler, responses, writes."""
         conn = connection.conn
         taken = writes = 0
-        has_more = False
+        has_more = is_blocked = False
         while True:
             for event in events:
                 self._take(connection, event)
@@ -295,10 +295,11 @@ class Server:
             events = conn.next_events() if taken < EVENTS_PER_TURN else []
             if events:
                 continue
-            if not conn.output_bytes:
+            if is_blocked or not conn.output_bytes:
                 break
             writes += 1
-            if not self._write(connection) or writes == WRITES_PER_TURN:
+            is_blocked = not self._write(connection)
+            if writes == WRITES_PER_TURN:
                 break
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
         if turn_is_over or (has_more and not conn.output_bytes):

@@ -67,6 +67,10 @@ async def reply_async(handler: AsyncHandler, request: Request) -> Reply:
         if pieces is not None:
             await pieces.close()
         return first, None
+    except trio.Cancelled:
+        if pieces is not None:
+            await pieces.close()
+        raise
     return first, pieces
 
 

@@ -179,7 +179,7 @@ class Receiving(Lifecycle):
             behind_close = self._close_reason is not None and self._protocol is None
             return self._discarded_bytes <= self._limits.max_linger_bytes if behind_close else self._buffer.room > 0
         if state is HEAD:
-            return self._is_their_turn()
+            return self._is_their_turn() and self._buffer.room > 0  # a full buffer has a whole head: see next_events
         return state is not ENDING or self._discarded_bytes <= self._limits.max_linger_bytes
 
     @property

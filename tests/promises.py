@@ -6,6 +6,7 @@ from h1core.conn import Conn
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Switched, TimedOut
 from h1core.grammar import MAX_CHUNK_SIZE_DIGITS
 from h1core.state import Disposition, State
+from h1core.timers import NEVER
 
 LAST_WORDS = (Refused, TimedOut, Closed)
 OVER = (Disposition.CLOSE, Disposition.ABORT)
@@ -38,6 +39,11 @@ def an_end_has_a_reason(conn: Conn, *, had_last_word: bool) -> None:
 def who_owes_has_a_deadline(conn: Conn) -> None:
     peer_owes = conn.output_bytes or conn.state is State.ENDING or (conn.state in READING and conn.wants_read)
     assert conn.next_deadline is not None or not peer_owes
+
+
+def nobody_is_late_with_a_body_that_is_not_read(conn: Conn) -> None:
+    unread = conn.state in (State.RECEIVING, State.DUPLEX) and not conn.wants_read
+    assert not unread or conn._timers.body == NEVER
 
 
 def nobody_waits_for_a_peer_that_has_ended(conn: Conn, *, has_ended: bool) -> None:

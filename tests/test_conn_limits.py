@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -241,6 +242,18 @@ def test_no_more_is_read_behind_a_request_than_the_buffer_holds(waiting: int, st
     receive(conn, cut((GET * 20)[:waiting]))
     assert wants_read(conn) is (waiting < 256)
     play(conn, OK if state is State.HANDLING else EndOfMessage())
+    assert len(conn.next_events()) == 1
+    assert wants_read(conn) is True
+
+
+def test_a_full_buffer_is_not_read_into_before_its_requests_are_taken() -> None:
+    """Simulation, seed 100196: each further read added more than a turn of small requests took away."""
+    conn = conn_at(State.RESPONDING, limits=replace(SMALL_BUFFER, max_output_bytes=10))
+    receive(conn, [(GET * 20)[:256]])
+    play(conn, Data(bytes(50)), EndOfMessage())
+    assert (where(conn), wants_read(conn)) == (State.HEAD, False)
+    conn.data_sent(conn.output_bytes - 10)
+    assert wants_read(conn) is False
     assert len(conn.next_events()) == 1
     assert wants_read(conn) is True
 

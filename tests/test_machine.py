@@ -292,6 +292,7 @@ class Machine(RuleBasedStateMachine):
         promises.closed_is_closed(conn)
         promises.an_end_has_a_reason(conn, had_last_word=self.last_word is not None)
         promises.who_owes_has_a_deadline(conn)
+        promises.nobody_is_late_with_a_body_that_is_not_read(conn)
         promises.nobody_waits_for_a_peer_that_has_ended(conn, has_ended=self.has_ended)
         promises.what_waits_is_bounded(conn, self.limits)
 

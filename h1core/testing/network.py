@@ -158,7 +158,7 @@ class MemoryListener:
         """
         if self.is_closed:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the listener is closed")
-        stream = _Stream(self._network.next_fd(), window_bytes)
+        stream = self._network.make_stream(window_bytes)
         self._backlog.append(stream)
         return MemoryClient(stream)
 
@@ -280,6 +280,10 @@ class MemoryNetwork:
     def listen(self) -> MemoryListener:
         """A new listener."""
         return MemoryListener(self, self.next_fd())
+
+    def make_stream(self, window_bytes: int) -> _Stream:
+        """The server's end of a new connection; a subclass may have one that behaves worse."""
+        return _Stream(self.next_fd(), window_bytes)
 
     def next_fd(self) -> int:
         """A descriptor that was not given out before."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from h1core.drivers import answering, selectors_driver
 
-from h1core import Request, Response, Timeouts
+from h1core import Conn, Request, Response, Timeouts
 from h1core.server import Phase
 from h1core.testing import MemoryClient
 
@@ -24,6 +24,7 @@ from .world import (
     error_lines,
     get,
     hello,
+    large,
     numbered,
     post,
     target_echo,
@@ -223,6 +224,17 @@ def test_a_slow_reader_is_given_what_it_is_owed_while_its_next_request_is_handle
     world.work()
     client.read()
     assert statuses(client.received) == [200, 200]
+
+
+def test_the_next_request_is_taken_as_soon_as_little_enough_is_owed(make_world: MakeWorld) -> None:
+    """Though the client took only part: it was taken when the client read more, and until then read over the limit."""
+    world = make_world(large, threads=1, max_output_bytes=65_000)
+    client = asking(world, GET + GET, window_bytes=4_000)
+    world.work()
+    assert len(world.workers.jobs) == 0
+    client.read()
+    world.tick()
+    assert len(world.workers.jobs) == 1
 
 
 def test_the_access_log_has_one_line_for_each_answer(make_world: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
@@ -716,12 +728,11 @@ def test_a_response_that_the_loop_cannot_begin_ends_its_own_connection_only(
     world = make_world(lambda request: stream(request) if request.target == b"/odd" else hello(request), threads=1)
     odd, other = asking(world, get(b"/odd")), asking(world)
 
-    def send_first(conn: object, request: Request, first: Response) -> Response:
+    def send_first(conn: Conn, request: Request, first: Response) -> Response:
         if request.target == b"/odd":
             raise RuntimeError("a bug of ours")
-        return original(conn, request, first)
+        return answering.send_first(conn, request, first)
 
-    original: Callable[..., Response] = answering.send_first
     monkeypatch.setattr(selectors_driver, "send_first", send_first)
     world.work(2)
     assert odd.sees_reset

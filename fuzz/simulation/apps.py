@@ -1,0 +1,269 @@
+"""Applications, most of which misbehave. What a request meets is planned when it is made, and so is what must come."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from h1core.events import Request, Response
+from h1core.handler import SpooledRequest
+
+from .dice import Dice
+from .invariants import Invariant, violated
+from .swarm import Swarm
+from .trace import Trace
+from .wire import Sent, content_of
+
+MANY = 1 << 60
+PROMPT_PIECES = 40
+
+
+class ApplicationFailure(Exception):
+    """What a misbehaving application raises."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the application does with one request."""
+
+    number: int
+    kind: str
+    delay_s: float
+    """How long the handler takes to begin."""
+    piece_delay_s: float
+    piece_bytes: int
+    pieces: int
+    status: int = 200
+    fails: bool = False
+    """The server must answer 500 instead."""
+    cuts: bool = False
+    """The response cannot be finished."""
+    closes: bool = False
+    body: bytes | None = b""
+    """What must come; None when it is `unit` again and again, perhaps cut off."""
+    unit: bytes = b""
+    length: int | None = None
+    """Content-Length that the application declares for a body in pieces."""
+    calls: int = 0
+    lane: int = -1
+    method: bytes = b""
+    bodies: list["Pieces"] = field(default_factory=list)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a worker would have to wait in the middle: for the clock, or for room."""
+        return self.delay_s > 0 or self.kind in STREAMING or self.kind == "known_length_iterable"
+
+
+class Pieces:
+    """A streamed body that knows whether it was closed."""
+
+    def __init__(self, plan: Plan, apps: "Apps", source: Iterator[Any]) -> None:
+        self._plan = plan
+        self._apps = apps
+        self._source = source
+        self.closed = 0
+
+    def __iter__(self) -> "Pieces":
+        return self
+
+    def __next__(self) -> Any:
+        if self.closed:
+            violated(Invariant.CLEAN_UP, "a piece is asked for after the body was closed", self._plan.lane)
+        self._apps.progress()
+        if self._plan.piece_delay_s:
+            self._apps.block(self._plan.piece_delay_s)
+        return next(self._source)
+
+    def close(self) -> None:
+        self.closed += 1
+        if self._plan.kind == "closing_fails":
+            raise ApplicationFailure("closing fails")
+
+
+class ClosableList(list[bytes]):
+    """An iterable whose iterator has no `close`, but which has one itself."""
+
+    on_close: Callable[[], None]
+
+    def close(self) -> None:
+        self.on_close()
+
+
+class Apps:
+    """Plans, and the one handler that carries them out."""
+
+    def __init__(self, dice: Dice, swarm: Swarm, trace: Trace, block: Callable[[float], None]) -> None:
+        self._dice = dice
+        self._swarm = swarm
+        self._trace = trace
+        self.block = block
+        self.progress: Callable[[], None] = lambda: None
+        self.see_call: Callable[[int, int], None] = lambda lane, number: None
+        self.plans: dict[int, Plan] = {}
+        self.spooled: list[SpooledRequest] = []
+        self.calm = False
+
+    # Planning
+
+    def plan(self, sent: Sent, lane: int, kind: str | None = None) -> Plan:
+        """Draw what the application will do with a request."""
+        dice, swarm = self._dice, self._swarm
+        kind = kind or dice.pick(swarm.apps)
+        sizes = (1, 10, 100, 3000 if dice.chance(0.5) else 500, 30_000 if dice.chance(0.2) else 10)
+        plan = Plan(
+            sent.number, kind, dice.duration(swarm.longest_s) if kind in ("late", "for_ever") else 0.0, 0.0,
+            dice.pick(sizes), 0, lane=lane, method=sent.method
+        )  # fmt: skip
+        if kind in STREAMING:
+            plan.pieces = MANY if kind == "for_ever" else 1 + dice.below(dice.pick((3, 8, 70)))
+            if dice.chance(0.3):
+                plan.piece_delay_s = dice.duration(swarm.longest_s / 8)
+        _expect(plan, sent, dice)
+        self.plans[sent.number] = plan
+        return plan
+
+    # The handler
+
+    def begin(self, request: Request) -> Plan:
+        """Find the plan, and check that the request may come, and is whole."""
+        number = request.target[1:]
+        plan = self.plans.get(int(number)) if number.isdigit() else None
+        if plan is None:
+            violated(Invariant.APPLICATION, f"a request that nobody sent reached the application: {request!r}")
+        plan.calls += 1
+        self._trace.note(plan.lane, "app", "called", f"{plan.number} {plan.kind}")
+        if plan.calls > 1:
+            violated(Invariant.APPLICATION, f"request {plan.number} reached the application twice", plan.lane)
+        self.see_call(plan.lane, plan.number)
+        if isinstance(request, SpooledRequest):
+            self.spooled.append(request)
+        return plan
+
+    def __call__(self, request: Request) -> Response:
+        plan = self.begin(request)
+        if plan.delay_s:
+            self.block(plan.delay_s)
+        return self.reply(plan, request)
+
+    def reply(self, plan: Plan, request: Request) -> Response:
+        """Do as planned. Raises whatever the plan says."""
+        headers = [(b"x-id", b"%d" % plan.number)]
+        match plan.kind:
+            case "raises":
+                raise ApplicationFailure("raised before the head")
+            case "exits":
+                raise KeyboardInterrupt if self._swarm.threads else ApplicationFailure("exits")
+            case "no_response":
+                return None  # type: ignore[return-value]  # that is the mistake
+            case "text_body":
+                return Response(200, headers, "text")  # type: ignore[arg-type]  # that is the mistake
+            case "bad_headers":
+                return Response(200, [*headers, (b"x", b"\r\nSet-Cookie: y")])
+            case "bad_status":
+                return Response(99, headers)
+            case "wrong_length":
+                return Response(200, [*headers, (b"content-length", b"7")], b"12345678")
+            case "body_for_204":
+                return Response(204, headers, b"content")
+            case "not_modified":
+                return Response(304, headers)
+            case "asks_to_close":
+                return Response(200, [*headers, (b"Connection", b"close")], plan.body or b"")
+            case "echo":
+                return Response(200, headers, self._read(request))
+            case "vandal":
+                request.method = None  # type: ignore[assignment]  # that is the mistake
+                raise ApplicationFailure("and the request is spoilt")
+            case "known_length_iterable":
+                pieces = ClosableList(_cut(plan.body or b"", plan.piece_bytes))
+                tracked = Pieces(plan, self, iter(pieces))
+                pieces.on_close = tracked.close
+                plan.bodies.append(tracked)
+                return Response(200, [*headers, (b"content-length", b"%d" % len(plan.body or b""))], pieces)
+            case kind if kind in STREAMING:
+                return self._stream(plan, headers)
+        return Response(plan.status, headers, plan.body or b"")
+
+    def _read(self, request: Request) -> bytes:
+        if isinstance(request, SpooledRequest) and request.target[-1] % 2:
+            return request.open_body().read()
+        return request.body
+
+    def _stream(self, plan: Plan, headers: list[tuple[bytes, bytes]]) -> Response:
+        if plan.length is not None:
+            headers.append((b"content-length", b"%d" % plan.length))
+        body = Pieces(plan, self, self._source(plan))
+        plan.bodies.append(body)
+        return Response(200, headers, body)
+
+    def _source(self, plan: Plan) -> Iterator[Any]:
+        if plan.kind == "raises_at_first_piece":
+            raise ApplicationFailure("raised before the first piece")
+        for number in range(plan.pieces):
+            if plan.kind == "empty_pieces" and number % 2 == 0:
+                yield b""
+            if plan.kind == "for_ever" and number >= PROMPT_PIECES:
+                if self.calm:
+                    return
+                self.block(1.0 + self._swarm.longest_s / 4)  # or no time would pass while it is read
+            yield plan.unit
+        if plan.kind == "raises_midway":
+            raise ApplicationFailure("raised in the middle of the body")
+        if plan.kind == "text_piece":
+            yield "text"
+
+    # Afterwards
+
+    def left_open(self) -> list[int]:
+        """The requests whose streamed bodies were never closed."""
+        return [plan.number for plan in self.plans.values() if any(not body.closed for body in plan.bodies)]
+
+
+STREAMING = frozenset(
+    "stream empty_pieces for_ever short_stream long_stream raises_midway raises_at_first_piece text_piece "
+    "closing_fails declared_stream".split()
+)
+FAILING = frozenset(
+    "raises exits no_response text_body bad_headers bad_status vandal wrong_length body_for_204".split()
+)
+
+
+def _cut(body: bytes, size: int) -> Iterable[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+def _expect(plan: Plan, sent: Sent, dice: Dice) -> None:
+    """Say what must come of a plan."""
+    kind = plan.kind
+    plan.fails = kind in FAILING
+    plan.body = sent.body if kind == "echo" else content_of(plan.number, plan.piece_bytes)
+    if kind == "large":
+        plan.body = content_of(plan.number, 80_000)
+    elif kind in ("not_modified", "bad_status"):
+        plan.status, plan.body = 304, b""
+    elif kind == "asks_to_close":
+        plan.closes = True
+    elif kind in STREAMING:
+        plan.unit = content_of(plan.number, plan.piece_bytes)
+        total = plan.piece_bytes * plan.pieces
+        plan.body = plan.unit * plan.pieces if kind != "for_ever" else None
+        plan.cuts = kind in ("raises_midway", "text_piece", "short_stream", "long_stream")
+        plan.fails = kind == "raises_at_first_piece"
+        if kind == "short_stream":
+            plan.length = total + 1 + dice.below(10)
+        elif kind == "long_stream":
+            plan.length = total - 1 if total > 1 else 0
+        elif kind == "declared_stream":
+            plan.length = total
+    if sent.method == b"HEAD":
+        _expect_for_head(plan)
+
+
+def _expect_for_head(plan: Plan) -> None:
+    """A body is left out, before anything can go wrong with it."""
+    plan.cuts = False
+    if plan.kind in ("raises_at_first_piece", "wrong_length"):
+        plan.fails = False  # no piece is asked for; the length is taken for what GET would have got
+    elif plan.kind == "closing_fails":
+        plan.fails = True
+    plan.body = b""

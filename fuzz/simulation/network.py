@@ -1,0 +1,219 @@
+"""The network in memory, with what goes wrong on a real one."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from h1core.testing import MemoryClient, MemoryListener, MemoryNetwork, MemorySelector
+from h1core.testing.network import READ, WRITE, MemoryKey, _Stream
+
+from .invariants import Invariant, violated
+
+if TYPE_CHECKING:
+    from .peers import Peer
+    from .watched import WatchedConn
+    from .world import World
+
+LOSSES = (errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EPIPE)
+
+
+class SimStream(_Stream):
+    """The server's end of a connection: records everything, and misbehaves as the faults of the run have it."""
+
+    def __init__(self, world: World, fd: int, window_bytes: int) -> None:
+        super().__init__(fd, window_bytes)
+        self.world = world
+        self.peer: Peer | None = None
+        self.lane = -1
+        self.consumed = bytearray()
+        """What the server has read."""
+        self.end_seen = False
+        self.loss_seen = False
+        self.has_fin = False
+        """The server has ended its side in order."""
+        self.was_accepted = False
+        self.conn: WatchedConn | None = None
+
+    def recv(self, size: int, /) -> bytes:
+        world = self.world
+        self._disturb()
+        if self.is_reset and not self.is_closed:
+            self.loss_seen = True
+            world.progressed()
+            raise OSError(LOSSES[self.lane % len(LOSSES)], "the connection broke")
+        short = world.faults.get("short_reads")
+        if short is not None and self.inbox and world.dice.network.random() < short:
+            size = min(size, 1 + world.dice.network.below(world.dice.network.pick((1, 20, 500))))
+        data = super().recv(size)
+        if data:
+            self.consumed += data
+        else:
+            self.end_seen = True
+        world.progressed()
+        world.trace.note(self.lane, "server", "reads", data)
+        return data
+
+    def send(self, data: bytes | bytearray | memoryview, /) -> int:
+        world = self.world
+        if self.output_ended and not self.is_closed:
+            violated(Invariant.IN_ORDER, f"{len(data)} bytes are written behind the FIN", self.lane)
+        if not data:
+            violated(Invariant.NO_SPIN, "nothing is written, at some length", self.lane)
+        self._disturb()
+        if self.is_reset and not self.is_closed:
+            self.loss_seen = True
+            world.progressed()
+            raise OSError(LOSSES[self.lane % len(LOSSES)], "the connection broke")
+        short = world.faults.get("short_writes")
+        if short is not None and world.dice.network.random() < short:
+            data = data[: 1 + world.dice.network.below(world.dice.network.pick((1, 100, 5000)))]
+        sent = super().send(data)
+        world.progressed()
+        world.trace.note(self.lane, "server", "writes", bytes(data[:sent]))
+        self._tell()
+        return sent
+
+    def _disturb(self) -> None:
+        """Let a call be in vain, as the system may."""
+        rate = self.world.faults.get("interrupted")
+        if rate is not None and not self.is_closed and self.world.dice.network.random() < rate:
+            self.world.progressed()
+            raise InterruptedError if self.world.dice.network.chance(0.5) else BlockingIOError
+
+    def _break_call(self) -> None:
+        rate = self.world.faults.get("broken_calls")
+        if rate is not None and self.world.dice.network.random() < rate:
+            raise OSError(errno.ENOTCONN, "the peer has gone first")
+
+    def _tell(self) -> None:
+        if self.peer is not None:
+            self.peer.hear()
+
+    def shutdown(self, how: int, /) -> None:
+        if self.output_ended:
+            violated(Invariant.IN_ORDER, "the writing side is shut down twice", self.lane)
+        super().shutdown(how)
+        self.has_fin = True
+        self.world.progressed()
+        self.world.trace.note(self.lane, "server", "ends its side")
+        self._tell()
+        self._break_call()
+
+    def setsockopt(self, level: int, option: int, value: Any, /) -> None:
+        super().setsockopt(level, option, value)
+        self._break_call()
+
+    def close(self) -> None:
+        if self.is_closed:
+            violated(Invariant.SLOTS, "a transport is closed twice", self.lane)
+        if not self.output_ended and not self.resets_on_close and not self.is_reset:
+            self.has_fin = True
+        super().close()
+        self.world.progressed()
+        self.world.trace.note(self.lane, "server", "resets" if self.resets_on_close else "closes")
+        self.world.closed(self)
+        self._tell()
+        if self.was_accepted:
+            self._break_call()
+
+
+class SimListener(MemoryListener):
+    """A listener whose accepting fails when the seed says."""
+
+    world: World
+
+    def accept(self) -> tuple[_Stream, tuple[str, int]]:
+        self.world.progressed()
+        stream, address = super().accept()
+        assert isinstance(stream, SimStream)
+        self.world.accepted(stream)
+        return stream, address
+
+
+def stream_of(client: MemoryClient) -> SimStream:
+    stream = client._stream
+    assert isinstance(stream, SimStream)
+    return stream
+
+
+class SimNetwork(MemoryNetwork):
+    """Makes streams of ours."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock)
+        self.world = world
+
+    def listen(self) -> SimListener:
+        listener = SimListener(self, self.next_fd())
+        listener.world = self.world
+        return listener
+
+    def make_stream(self, window_bytes: int) -> SimStream:
+        return SimStream(self.world, self.next_fd(), window_bytes)
+
+
+class SimWake:
+    """The channel by which others wake the loop: no descriptor, for there is one thread."""
+
+    def __init__(self) -> None:
+        self.ready = 0
+        self.is_closed = False
+
+    def fileno(self) -> int:
+        return -1 if self.is_closed else 1 << 20
+
+    def wake(self) -> None:
+        self.ready = READ
+
+    def clear(self) -> None:
+        self.ready = 0
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class SimSelector(MemorySelector):
+    """Where the loop sleeps, and so where everybody else does something."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock)
+        self._world = world
+
+    def select(self, timeout: float | None = None) -> list[tuple[MemoryKey, int]]:
+        world, clock = self._world, self._world.clock
+        world.see_step()
+        until = float("inf") if timeout is None else clock.now + max(0.0, timeout)
+        while True:
+            world.run_due()
+            ready = self._what_is_ready()
+            if ready or (timeout is not None and timeout <= 0):
+                return ready
+            if world.is_woken_early():
+                return []
+            next_at = world.next_at
+            world.see_sleep(min(until, next_at), until)
+            if next_at <= until:
+                clock.now = max(clock.now, next_at)
+                continue
+            clock.now = max(clock.now, until) + world.lateness()
+            world.woke_for_deadline()
+            return []
+
+    def _what_is_ready(self) -> list[tuple[MemoryKey, int]]:
+        ready = [(key, events) for key in self._keys.values() if (events := key.fileobj.ready & key.events)]
+        world = self._world
+        if not ready:
+            return ready
+        dice = world.dice.network
+        if len(ready) > 1:
+            dice.shuffle(ready)
+        rate = world.faults.get("spurious_ready")
+        if rate is not None and dice.random() < rate:
+            others = [key for key in self._keys.values() if isinstance(key.fileobj, SimStream)]
+            if others:
+                key = dice.pick(others)
+                if all(key is not other for other, _ in ready):
+                    ready.append((key, key.events & dice.pick((READ, WRITE, READ | WRITE)) or key.events))
+                    world.progressed()
+        return ready

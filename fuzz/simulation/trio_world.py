@@ -1,0 +1,223 @@
+"""The trio driver as a driver under test: the real `Server.serve`, on streams in memory and the world's clock.
+
+Trio is idle when all tasks wait; then it asks the clock to jump, and that is where everybody else does something. Its
+scheduler shuffles on purpose, by a generator that is seeded here. Handlers are async: threads have no order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import trio
+import trio.testing
+from h1core.drivers.trio_driver import Server
+
+from h1core.events import Request, Response
+from h1core.server import ServerCore
+from h1core.server import core as core_module
+from h1core.state import State
+from h1core.testing.network import READ, WRITE
+from h1core.testing.trio_network import MemoryTrioStream
+
+from .apps import Pieces, Plan
+from .invariants import Invariant, Violation, violated
+from .network import SimStream
+from .watched import WatchedConn
+
+if TYPE_CHECKING:
+    from .world import World
+
+UNKNOWN_FAULTS = ("interrupted", "spurious_ready", "early_timers", "broken_calls", "full_queue")
+"""Faults of sockets and selectors, which streams do not have."""
+
+
+def world_clock(driver: TrioDriver) -> trio.abc.Clock:
+    """A clock that goes when all tasks wait; trio lets nobody but MockClock do that, and nobody derive from it."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    vars(clock).update(
+        current_time=driver.world.clock,
+        deadline_to_sleep_time=lambda deadline: 0.0 if deadline <= driver.world.clock.now else 999999.0,
+        _autojump=driver.rest,
+    )
+    return clock
+
+
+class SimTrioListener(trio.abc.Listener[MemoryTrioStream]):
+    """The world's listener, as trio has them; each stream is woken by itself."""
+
+    def __init__(self, driver: TrioDriver) -> None:
+        self._driver = driver
+
+    async def accept(self) -> MemoryTrioStream:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                stream, _ = self._driver.world.listener.accept()
+            except BlockingIOError:
+                await self._driver.newcomers.park()
+            else:
+                assert isinstance(stream, SimStream)
+                return MemoryTrioStream(stream, self._driver.lot(stream))
+
+    async def aclose(self) -> None:
+        self._driver.world.listener.close()
+        await trio.lowlevel.checkpoint()
+
+
+class AsyncPieces:
+    """A streamed body that takes its time."""
+
+    def __init__(self, pieces: Pieces, plan: Plan, driver: TrioDriver) -> None:
+        self._pieces = pieces
+        self._plan = plan
+        self._driver = driver
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._driver.owed_s = 0.0
+        try:
+            piece = next(self._pieces)
+        except StopIteration:
+            raise StopAsyncIteration from None
+        finally:
+            owed_s, self._driver.owed_s = self._driver.owed_s, None
+        if owed_s:
+            await trio.sleep(owed_s)
+        return piece
+
+    async def aclose(self) -> None:
+        self._pieces.close()
+
+
+class TrioDriver:
+    """What the world asks of the trio driver."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        for fault in UNKNOWN_FAULTS:
+            world.faults.pop(fault, None)
+        world.swarm.threads = 0
+        world.read_ahead_bytes = world.swarm.limits.max_buffer_bytes  # a stream receives before it is asked
+        self.newcomers = trio.lowlevel.ParkingLot()
+        self.owed_s: float | None = None
+        """What a piece of a body takes, while it is made; None outside of that."""
+        self._lots: dict[SimStream, trio.lowlevel.ParkingLot] = {}
+        self._scope = trio.CancelScope()
+        self.server = Server(
+            self._handle,
+            listeners=[SimTrioListener(self)],
+            limits=world.swarm.limits,
+            timeouts=world.swarm.timeouts,
+            wall_clock=world.clock,
+            threads=0,
+        )
+
+    @property
+    def core(self) -> ServerCore:
+        return self.server.core
+
+    async def _handle(self, request: Request) -> Response:
+        world = self.world
+        plan = world.apps.begin(request)
+        if plan.delay_s:
+            await trio.sleep(min(plan.delay_s, 0.01) if world.is_calm else plan.delay_s)
+        response = world.apps.reply(plan, request)
+        takes_time = plan.number % 2 or plan.piece_delay_s or plan.kind == "for_ever"
+        body = getattr(response, "body", None)  # there may be no response at all
+        if takes_time and isinstance(body, Pieces):
+            response.body = AsyncPieces(body, plan, self)
+            plan.fails = plan.fails and plan.kind != "closing_fails"  # for HEAD: closed after the answer, quietly
+        return response
+
+    def run(self) -> None:
+        world = self.world
+        run_module = trio._core._run
+        with (
+            mock.patch.object(core_module, "Conn", world.make_conn),
+            mock.patch.object(run_module, "_r", random.Random(f"{world.seed}/trio")),
+            mock.patch.object(run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        ):
+            trio.run(self._serve, clock=world_clock(self))
+            world.ended_at = min(world.ended_at, world.clock.now)
+
+    async def _serve(self) -> None:
+        with self._scope:
+            await self.server.serve()
+            self.world.ended_at = self.world.clock.now
+
+    def rest(self) -> None:
+        """All tasks wait: let others act, or time pass."""
+        if self._scope.cancel_called:
+            return
+        try:
+            self._rest()
+        except Violation:
+            self._scope.cancel()
+
+    def _rest(self) -> None:
+        world, clock = self.world, self.world.clock
+        world.see_step()
+        if world.next_at <= clock.now:
+            world.run_due()
+            return
+        until = trio._core._run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
+        target = min(until, world.next_at)
+        world.see_sleep(target, until)
+        if world.next_at <= until:
+            clock.now = max(clock.now, world.next_at)
+            world.run_due()
+            return
+        clock.now = max(clock.now, until) + world.lateness()
+        world.progressed()
+
+    def begin_drain(self) -> None:
+        self.server.begin_drain()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def block(self, seconds: float) -> None:
+        if self.owed_s is not None:
+            self.owed_s += seconds
+        else:
+            self.world.lose(seconds)
+
+    def lot(self, stream: SimStream) -> trio.lowlevel.ParkingLot:
+        return self._lots.setdefault(stream, trio.lowlevel.ParkingLot())
+
+    def changed(self, stream: SimStream) -> None:
+        self.lot(stream).unpark_all()
+
+    def wake_listener(self) -> None:
+        self.newcomers.unpark_all()
+
+    # What holds
+
+    def is_busy(self, conn: WatchedConn) -> bool:
+        return conn.state in (State.HANDLING, State.RESPONDING, State.CLOSED)
+
+    def see_step(self) -> None:
+        connections = self.server._connections
+        if len(connections) != len(self.core._connections):
+            violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")
+
+    def see_sleep(self) -> None:
+        if self.core.may_accept and self.world.listener.ready:
+            violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
+        for conn in self.server._connections:
+            assert isinstance(conn, WatchedConn)
+            stream = conn.stream
+            waits = conn.state not in (State.HANDLING, State.RESPONDING) and not conn.output_bytes
+            if waits and conn.wants_read and stream.ready & READ:
+                violated(Invariant.NOT_OVERLOOKED, f"bytes wait to be read by {conn.clocks()}", conn.lane)
+            if conn.output_bytes and stream.ready & WRITE:
+                violated(Invariant.NOT_OVERLOOKED, f"there is room for what is owed: {conn.clocks()}", conn.lane)
+
+    def see_end(self) -> None:
+        if self.server._connections:
+            violated(Invariant.DRAINS, f"{len(self.server._connections)} connections are left")
