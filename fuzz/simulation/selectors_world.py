@@ -117,7 +117,8 @@ class SelectorsDriver:
             violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")
         registered = 0
         for conn, connection in connections.items():
-            if connection.conn is not conn or connection.transport is not conn.stream:  # type: ignore[attr-defined]  # watched
+            assert isinstance(conn, WatchedConn)
+            if connection.conn is not conn or connection.transport is not conn.stream:
                 violated(Invariant.SLOTS, "a connection has another's socket")
             registered += bool(connection.interest)
         others = len(self.server._acceptor._listeners) * self.server._acceptor._is_listening
