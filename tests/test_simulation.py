@@ -83,7 +83,7 @@ def test_the_details_for_a_reader_change_nothing(driver: str) -> None:
 
 def overtake(queue: OutputQueue, buffer: Buffer) -> None:
     """A bug: what is queued goes before what waits."""
-    queue._buffers.insert(0, buffer)
+    queue.buffers.insert(0, buffer)
     queue.size += len(buffer)
 
 
