@@ -188,7 +188,9 @@ class Conn(Receiving):
         if not out.size:
             self._timers.write = now + self._timeouts.write_timeout
         if size <= SMALL_BYTES:
-            out.add(head + body)
+            head += body
+            out.buffers.append(head)
+            out.size += len(head)
         else:
             out.add(head)
             out.add(body)

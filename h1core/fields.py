@@ -2,7 +2,8 @@
 
 All lines are read at once, by calls that run in C: a step of Python for each would cost more than the reading. One
 pattern takes names and values apart, one `translate` sees to every byte. Tables spare what was done before; only what a
-head costs depends on them, never what comes out of it.
+head costs depends on them, never what comes out of it. A process has them once: 1.5 MiB when they are full of browsers'
+heads, 9 MiB when a peer fills them with as many short lines as they take.
 """
 
 from typing import Final, TypeAlias

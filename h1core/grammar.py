@@ -112,6 +112,11 @@ DIGITS: Final = _compile(rb"[0-9]++")
 MAX_CHUNK_SIZE_DIGITS: Final = 16
 CHUNK_SIZE: Final = _compile(rb"[0-9A-Fa-f]{1,%d}" % MAX_CHUNK_SIZE_DIGITS)
 
+# RFC 9112 §7.1
+#   chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
+# The first line of one without extensions, for `match`.
+CHUNK_START: Final = _compile(rb"([0-9A-Fa-f]{1,%d}+)\r\n" % MAX_CHUNK_SIZE_DIGITS)
+
 # RFC 9112 §7.1.1
 #   chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ), chunk-ext-val = token / quoted-string
 # RFC 9110 §5.6.4

@@ -15,7 +15,7 @@ from h1core.config import Limits, Timeouts
 from h1core.date import DateField
 from h1core.errors import LocalError, RefuseReason
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Response, TimedOut
-from h1core.framing import NO_BODY, Framing, Kind
+from h1core.framing import LENGTH, NO_BODY, Framing, Kind
 from h1core.grammar import EMPTY_LINES
 from h1core.head import HeadScan, why_no_head
 from h1core.lifecycle import CLOSED, ENDING, HEAD, Lifecycle
@@ -31,6 +31,7 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 # More aliases for the hot paths, like those in lifecycle.py.
 AFTER_REQUEST: Final = TABLE[HEAD][Step.REQUEST]
 AFTER_HEAD_OF_BODY: Final = TABLE[HEAD][Step.REQUEST_WITH_BODY]
+AFTER_BODY: Final = TABLE[AFTER_HEAD_OF_BODY][Step.BODY_END]
 RECEIVING: Final = State.RECEIVING
 HANDLING: Final = State.HANDLING
 DUPLEX: Final = State.DUPLEX
@@ -108,6 +109,7 @@ class Receiving(Lifecycle):
         if type(data) is not bytes:
             data = as_bytes(data)
         state = self._state
+        now = self._clock()
         if state is HEAD and data:
             limits = self._limits
             if self._out.size > limits.max_output_bytes:
@@ -119,15 +121,14 @@ class Receiving(Lifecycle):
                 if 4 < len(data) <= limits.max_head_bytes and data.endswith(END_OF_HEAD) and data[-5] != ZERO:
                     intake = take_in(data, limits, self._upgrades)
                     if isinstance(intake, tuple):
-                        return self._begin_request(intake, b"", None)
+                        return self._begin_request(intake, b"", now)
                 end = data.find(END_OF_HEAD, 0, limits.max_head_bytes)
                 if end > 0 and data[0] != CR:
-                    return self._receive_request(data[: end + 4], data[end + 4 :], self._clock())
+                    return self._receive_request(data[: end + 4], data[end + 4 :], now)
             self._buffer.append(data)
-            return self._parse_buffered(self._clock())
+            return self._parse_buffered(now)
         if state is SWITCHED:
             raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
-        now = self._clock()
         if not data:
             return self._receive_end(now)
         events: list[Event] = []
@@ -239,11 +240,8 @@ class Receiving(Lifecycle):
             return self._refuse(intake or why_no_head(head_bytes, self._limits), now)
         return self._begin_request(intake, rest, now)
 
-    def _begin_request(self, intake: Intake, rest: bytes, now: float | None) -> list[Event]:
-        """Take the step that an accepted head is, and go on with what lies behind it.
-
-        `now` is None when the clock was not read yet: an ordinary request does without. 0.04 of 4 µs.
-        """
+    def _begin_request(self, intake: Intake, rest: bytes, now: float) -> list[Event]:
+        """Take the step that an accepted head is, and go on with what lies behind it."""
         request, framing, persists, expects_continue = intake
         events: list[Event] = [request]
         self._method = request.method
@@ -260,8 +258,12 @@ class Receiving(Lifecycle):
             self._state = AFTER_REQUEST
             if rest:
                 self._keep(rest)
+        elif framing.kind is LENGTH and len(rest) == framing.length:
+            # Fast path: the whole body came with its head. 2 of 7 µs.
+            self._demand = READING
+            self._state = AFTER_BODY
+            events += (Data(rest), EndOfMessage())
         else:
-            now = self._clock() if now is None else now
             self._state = AFTER_HEAD_OF_BODY
             self._begin_body(framing, CONTINUE_OWED if expects_continue else READING, now)
             if rest:
