@@ -1,7 +1,7 @@
 """Profiles of hypothesis: `quick`, the same examples in every run, and `long`, by HYPOTHESIS_PROFILE=long.
 
-A long run looks for new examples for as long as EXAMPLES (for each test) says. What it finds belongs into a test that
-says what was wrong; the seed is printed.
+A long run looks for new examples for as long as EXAMPLES (for each test) says. What it finds belongs into the corpus,
+or into a test that says what was wrong; the seed is printed.
 """
 
 import os
