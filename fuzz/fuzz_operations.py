@@ -175,6 +175,10 @@ class World:
         assert bytes(conn.data_to_send()).startswith(out[count:]), "what was not taken comes again"
         self.take([])
 
+    def write_all(self) -> None:
+        while self.conn.output_bytes:
+            self.write(1.0)
+
     def wait(self) -> None:
         seconds, deadline = self.tape.pick(SECONDS), self.conn.next_deadline
         if deadline is not None and self.tape.byte() & 1:
@@ -202,20 +206,18 @@ class World:
             if self.conn.state in (State.CLOSED, State.SWITCHED):
                 break
             self.look()
-            if self.conn.output_bytes:
-                self.write(1.0)
-            elif self.conn.state in promises.UNANSWERED:
+            self.write_all()
+            if self.conn.state in promises.UNANSWERED:
                 self.answer()
             elif self.conn.state in promises.STREAMING:
                 self.finish()
-            else:
+            elif self.conn.disposition not in promises.OVER:
                 deadline = self.conn.next_deadline
                 assert deadline is not None, "nobody will ever end this connection"
                 self.now = max(self.now, deadline)
                 self.fire()
         assert self.conn.state in (State.CLOSED, State.SWITCHED), "it never ends"
-        while self.conn.output_bytes:
-            self.write(1.0)
+        self.write_all()
         self.journal.compare(self.limits)
 
     def finish(self) -> None:

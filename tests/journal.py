@@ -94,8 +94,9 @@ class Journal:
                 assert exchange.response is None, "two responses to one request"
                 exchange.response = event
                 exchange.is_answered = event.body is not None
-                assert event.body is None or isinstance(event.body, bytes)
-                exchange.answer = event.body or b""
+                if event.body is not None:
+                    assert isinstance(event.body, bytes | bytearray | memoryview)
+                    exchange.answer = bytes(event.body)
             case Data():
                 exchange.answer += bytes(event.data)
             case EndOfMessage():

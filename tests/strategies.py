@@ -258,11 +258,27 @@ def streamed(draw: st.DrawFn) -> list[Sendable]:
     return [head, *pieces, end]
 
 
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """A request, and what an application sends."""
+
+    method: bytes
+    version: bytes
+    wire: bytes
+    sendables: list[Sendable]
+
+
 @st.composite
-def exchanges(draw: st.DrawFn) -> tuple[bytes, bytes, list[Sendable]]:
-    """Method, version, and what an application sends: an answer, and between its parts what mostly is refused."""
+def exchanges(draw: st.DrawFn) -> Scripted:
+    """A request and what an application sends: an answer, and between its parts what mostly is refused."""
     answer = draw(st.one_of(whole.map(lambda event: [event]), streamed(), streamed(), st.lists(sendables, max_size=6)))
     too_much = st.just(Data(b"x" * 20_000))
     between = st.lists(st.one_of(interim, bad, too_much), max_size=1)
     plan = [event for part in answer for event in [*draw(between), part]]
-    return draw(st.sampled_from([b"GET", b"GET", b"HEAD", b"POST"])), draw(st.sampled_from([b"1.1", b"1.0"])), plan
+    method = draw(st.sampled_from(["GET", "GET", "HEAD", "POST"]))
+    version = draw(st.sampled_from(["1.1", "1.1", "1.0"]))
+    connection = draw(st.sampled_from(["keep-alive", "keep-alive", "keep-alive", "close", ""]))
+    body = draw(st.sampled_from(["", "", "", "Content-Length: 3", "Content-Length: 3\r\nExpect: 100-continue"]))
+    head = f"{method} / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n"
+    wire = head + (f"{body}\r\n\r\nabc" if body else "\r\n")
+    return Scripted(method.encode(), version.encode(), wire.encode(), plan)

@@ -18,7 +18,6 @@ from h1core.events import (
     EndOfMessage,
     Event,
     InformationalResponse,
-    Request,
     Response,
     Sendable,
     Switched,
@@ -27,7 +26,8 @@ from h1core.state import CloseReason, Disposition, State
 
 from . import promises
 from .feed import TINY
-from .promises import LAST_WORDS, OVER, STREAMING, UNANSWERED, snapshot
+from .journal import Journal
+from .promises import OVER, STREAMING, UNANSWERED, snapshot
 from .strategies import broken_streams, sendables
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -94,14 +94,7 @@ class Machine(RuleBasedStateMachine):
         self.conn = Conn(self.limits, Timeouts(), clock=self.clock, wall_clock=lambda: self.now, upgrades=upgrades)
         self.incoming = b""
         """What the peer has written and nobody has read."""
-        self.received = b""
-        """What was read."""
-        self.request: Request | None = None
-        """The one that is being answered."""
-        self.awaits_body = False
-        self.last_word: Event | None = None
-        self.has_ended = False
-        """Whether the peer closed its side."""
+        self.journal = Journal()
         self.peer_writes(wire, most)
 
     @when(State.CLOSED)
@@ -117,6 +110,7 @@ class Machine(RuleBasedStateMachine):
         conn.abort(CloseReason.APPLICATION_FAILED)
         self.handle_deadline()
         assert snapshot(conn) == before
+        self.journal.compare(self.limits)
         self.accept(limits, wire, most, is_prompt, is_drained)
 
     # What comes out.
@@ -129,33 +123,11 @@ class Machine(RuleBasedStateMachine):
         promises.events_are_few(waiting, self.limits)
         assert not (is_full and waiting), "responses pile up"
         for event in [*events, *waiting]:
-            assert self.last_word is None, f"{event} after {self.last_word}"
-            match event:
-                case Request():
-                    assert self.request is None, f"{event} while {self.request} is being answered"
-                    self.request, self.awaits_body = event, not event.end_stream
-                case Data():
-                    assert event.data
-                    assert self.awaits_body
-                case EndOfMessage():
-                    assert self.awaits_body
-                    self.awaits_body = False
-                case Switched():
-                    assert self.request is not None
-                    before = self.received.removesuffix(event.data)
-                    assert len(before) + len(event.data) == len(self.received)
-                    assert not self.request.end_stream or before.endswith(b"\r\n\r\n"), "bytes were lost"
-                case _:
-                    assert isinstance(event, LAST_WORDS)
-                    self.last_word = event
+            self.journal.came(event)
         if self.is_drained and self.conn.output_bytes:
             self.write(1.0)
         if self.is_prompt and self.conn.state is State.HANDLING:
             self.send(Response(200))
-
-    def answered(self) -> None:
-        """The response is complete: from here on, the next request may come, and no more of this one."""
-        self.request, self.awaits_body = None, False
 
     def attempt(self, call: Callable[[], object]) -> bool:
         """Do what may be refused; then nothing has happened."""
@@ -179,7 +151,7 @@ class Machine(RuleBasedStateMachine):
             return
         count = min(most, conn.receive_bytes)
         data, self.incoming = self.incoming[:count], self.incoming[count:]
-        self.received += data
+        self.journal.received += data
         clock_reads = self.clock_reads
         events = conn.receive_data(data)
         assert self.clock_reads == clock_reads + 1
@@ -191,6 +163,7 @@ class Machine(RuleBasedStateMachine):
         out = bytes(self.conn.data_to_send())
         count = round(share * len(out))
         self.conn.data_sent(count)
+        self.journal.written += out[:count]
         rest = bytes(self.conn.data_to_send())
         assert rest.startswith(out[count:]), "what was not taken comes again"
         self.take([])
@@ -218,16 +191,16 @@ class Machine(RuleBasedStateMachine):
                 events: list[Event] = []
                 if self.attempt(lambda: events.extend(conn.switch_protocols([(b"x", b"y")]))):
                     assert [type(event) for event in events] == [Switched]
+                    self.journal.switched = True
                     self.take(events)
-                    self.answered()
             case Response() | InformationalResponse() | Data() | EndOfMessage():
                 self.send(act)
 
     def send(self, event: Sendable) -> None:
+        if isinstance(event, Response):
+            event = replace(event, headers=[*event.headers, *self.journal.fields()])
         if self.attempt(lambda: self.conn.send(event)):
-            assert self.request is not None
-            if isinstance(event, EndOfMessage) or (isinstance(event, Response) and event.body is not None):
-                self.answered()
+            self.journal.sent(event)
             self.take([])
 
     @alive
@@ -247,6 +220,7 @@ class Machine(RuleBasedStateMachine):
         else:
             after = self.conn.next_deadline
             assert after is None or after > self.now, "it would be due again at once"
+        self.journal.is_cut |= self.conn.disposition is Disposition.ABORT
         self.take(events)
 
     @alive
@@ -260,13 +234,15 @@ class Machine(RuleBasedStateMachine):
                 conn.begin_drain()
                 self.take([])
             case "end of stream" if conn.wants_read:
-                self.has_ended = True
+                self.journal.has_ended = True
                 self.take(conn.receive_data(b""))
                 assert not conn.wants_read
             case "loss":
+                self.journal.is_cut = True
                 self.take(conn.connection_lost())
                 assert conn.disposition in OVER
             case "failure" if conn.state in STREAMING:
+                self.journal.is_cut = True
                 conn.abort(CloseReason.APPLICATION_FAILED)
                 assert conn.disposition is Disposition.ABORT
 
@@ -290,11 +266,16 @@ class Machine(RuleBasedStateMachine):
     def promises_are_kept(self) -> None:
         conn = self.conn
         promises.closed_is_closed(conn)
-        promises.an_end_has_a_reason(conn, had_last_word=self.last_word is not None)
+        promises.an_end_has_a_reason(conn, had_last_word=self.journal.last_word is not None)
         promises.who_owes_has_a_deadline(conn)
         promises.nobody_is_late_with_a_body_that_is_not_read(conn)
-        promises.nobody_waits_for_a_peer_that_has_ended(conn, has_ended=self.has_ended)
+        promises.nobody_waits_for_a_peer_that_has_ended(conn, has_ended=self.journal.has_ended)
         promises.what_waits_is_bounded(conn, self.limits)
+
+    def teardown(self) -> None:
+        self.journal.is_cut |= self.conn.state is not State.CLOSED
+        self.journal.nothing_was_lost(self.conn, self.limits)
+        self.journal.compare(self.limits)
 
 
 TestMachine = Machine.TestCase
@@ -350,3 +331,4 @@ def test_a_walk(seed: int) -> None:
                 act = one(ACTS)
                 machine.application_acts(one(SENDABLES) if act == "anything" else act)
         machine.promises_are_kept()
+    machine.teardown()

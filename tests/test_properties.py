@@ -17,7 +17,7 @@ from .corpus_files import Case, Fields, Message, load
 from .feed import Outcome, byte_by_byte, drain, messages, new_conn, read
 from .promises import snapshot
 from .reference import End, read_requests
-from .strategies import as_received, broken_streams, exchanges, limits_near, pieces_of, streams
+from .strategies import Scripted, as_received, broken_streams, exchanges, limits_near, pieces_of, streams
 
 ADDED = frozenset(b"content-length transfer-encoding connection date".split())
 
@@ -127,16 +127,17 @@ def assert_heard_as_said(heard: Heard, said: Heard, method: bytes, version: byte
 
 
 @given(st.lists(exchanges(), min_size=1, max_size=3))
-def test_what_is_sent_is_read_back_the_same(script: list[tuple[bytes, bytes, list[Sendable]]]) -> None:
+def test_what_is_sent_is_read_back_the_same(script: list[Scripted]) -> None:
     conn = new_conn()
     client = h11.Connection(h11.CLIENT)
-    for method, version, sendables in script:
-        conn.receive_data(b"%b / HTTP/%b\r\nHost: a\r\nConnection: keep-alive\r\n\r\n" % (method, version))
+    for exchange in script:
+        method, version = exchange.method, exchange.version
+        conn.receive_data(exchange.wire)
         # Whatever the version: h11 speaks 1.1 only, and h1core answers in 1.1.
         client.send(h11.Request(method=method, target=b"/", headers=[(b"Host", b"a")]))
         client.send(h11.EndOfMessage())
         said, outcome = Heard(), Outcome()
-        for event in sendables:
+        for event in exchange.sendables:
             before = snapshot(conn)
             try:
                 conn.send(event)
