@@ -105,6 +105,7 @@ class Lifecycle:
         out = self._out
         if count == out.size:
             if count:
+                # Fast path: `out.clear` and `_output_done`, without the calls.
                 out.buffers.clear()
                 out.size = 0
                 timers = self._timers
