@@ -80,8 +80,35 @@ def reads(conn: Conn, piece: bytes) -> Iterator[bytes]:
         piece = piece[count:]
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+NEAR_LIMITS = [
+    CHUNKED + b"1e\r\n%b\r\n1e\r\n%b\r\n0\r\n\r\n" % (b"." * 30, b"." * 30),
+    CHUNKED + b"1e\r\n%b\r\n1f\r\n%b\r\n0\r\n\r\n" % (b"." * 30, b"." * 31),
+    CHUNKED + b"1;1234567890\r\n.\r\n1;12345678\r\n.\r\n0\r\n\r\n",
+    CHUNKED + b"1;1234567890\r\n.\r\n1;123456789\r\n.\r\n0\r\n\r\n",
+    CHUNKED + b"1;12345678901\r\n.\r\n0\r\n\r\n",
+    CHUNKED + b"1;123456789012\r\n.\r\n0\r\n\r\n",
+    CHUNKED + b"0\r\na: b\r\nc: d\r\n\r\n",
+    CHUNKED + b"0\r\na: b\r\nc: d\r\ne: f\r\n\r\n",
+    CHUNKED + b"0\r\na: %b\r\n\r\n" % (b"." * 33),
+    CHUNKED + b"0\r\na: %b\r\n\r\n" % (b"." * 34),
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n" + b"." * 60,
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 61\r\n\r\n" + b"." * 61,
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 4,
+    b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 4 + b"\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 5 + b"\r\n",
+    b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"." * 26),
+    b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"." * 27),
+    b"GET / HTTP/1.1\r\nHost: a\r\na: %b\r\n\r\n" % (b"." * 128),
+    b"GET / HTTP/1.1\r\nHost: a\r\na: %b\r\n\r\n" % (b"." * 129),
+]
+"""At the limits of TINY, and one byte beyond."""
+
+
 def seeds() -> Iterator[bytes]:
-    """The wire corpus, under several limits and cuts."""
+    """What is near limits, and the wire corpus, under several limits and cuts."""
+    for wire in NEAR_LIMITS:
+        yield b"\1\0\0" + wire
     for number, case in enumerate(load("valid") + load("invalid")):
         if len(case.wire) <= engine.MAX_INPUT_BYTES - HEADER_BYTES:
             first = (number % 2) | (0x80 if case.eof else 0)

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from fuzz import engine
 
 with engine.instrumented(__name__):
-    from fuzz.scripts import Peer, Tape, sendable
+    from dataclasses import replace
+
+    from fuzz.scripts import FIRST_ODD, ODD, REQUESTS, Peer, Tape, sendable
     from h1core.buffer import ReceiveBuffer
     from h1core.config import Limits, Timeouts
     from h1core.conn import Conn
     from h1core.errors import LocalError
-    from h1core.events import EndOfMessage, Event, Response, Sendable, Switched
+    from h1core.events import EndOfMessage, Event, InformationalResponse, Response, Sendable, Switched
     from h1core.state import CloseReason, Disposition, State
     from tests import promises
     from tests.feed import TINY
@@ -28,7 +30,7 @@ with engine.instrumented(__name__):
 
 MOST_CONNECTIONS = 3
 STEPS_TO_SETTLE = 100
-LIMITS = [Limits(), TINY]
+LIMITS = [Limits(), TINY, replace(TINY, initial_buffer_bytes=TINY.max_buffer_bytes)]
 SECONDS = [0.0, 0.001, 0.001, 0.001, 1.0, 1.0, 9.0, 100.0]
 SHARES = [1.0, 0.5, 0.01, 0.0]
 WRITE_TIMEOUT = Timeouts().write_timeout
@@ -64,6 +66,8 @@ class World:
         self.journal = Journal()
         self.is_prompt = bool(tape.byte() & 1)
         """Whether the application answers what is whole at once."""
+        self.is_paused = False
+        """Whether the application may have said that it has enough of a body, and not that it wants more."""
 
     def step(self) -> None:
         self.tape.pick(OPERATIONS)(self)
@@ -128,17 +132,22 @@ class World:
         chosen = sendable(self.tape, self.journal.fields()) if event is None else event
         if self.attempt(lambda: self.conn.send(chosen)):
             self.journal.sent(chosen)
+            if isinstance(chosen, InformationalResponse) and chosen.status == 100:
+                is_asked = self.conn.wants_read or self.is_paused or self.journal.has_ended
+                assert is_asked or self.conn.state is State.HANDLING, "told to go on, and not read"
             self.take([])
 
     def answer(self) -> None:
         self.send(Response(404, self.journal.fields()))
 
     def resume(self) -> None:
+        self.is_paused = False
         self.conn.resume_body()
         assert self.conn.wants_read or self.conn.state not in (State.RECEIVING, State.DUPLEX) or self.journal.has_ended
         self.take([])
 
     def pause(self) -> None:
+        self.is_paused |= self.conn.wants_read
         self.conn.pause_body()
 
     def switch(self) -> None:
@@ -150,7 +159,9 @@ class World:
 
     def drain(self) -> None:
         if self.tape.byte() % 32 == 31:
+            is_begun = self.conn.state is State.HEAD and len(self.conn._buffer) > 0
             self.conn.begin_drain()
+            assert not is_begun or self.conn.state is State.HEAD, "a request that was begun is turned away"
             self.take([])
 
     def be_last(self) -> None:
@@ -250,7 +261,13 @@ OPERATIONS: list[Operation] = [
 
 
 def seeds() -> Iterator[bytes]:
-    """Tapes that walk through the operations at different strides: chance finds the rest."""
+    """Tapes that answer early and let the peer go on, and some that stride through the operations."""
+    write, send = OPERATIONS.index(World.peer_writes), OPERATIONS.index(World.send)
+    for request in range(len(REQUESTS)):
+        for odd in range(len(ODD)):
+            limits, is_streamed = odd % len(LIMITS), request % 3 == 0
+            answer = [send, 0, 2 * is_streamed, 0, *[0] * (not is_streamed)]
+            yield bytes([limits, 0, write, request, 0, *answer, write, FIRST_ODD + odd, 0, write, request, 0])
     for stride in range(1, 16):
         yield bytes(stride * step % 256 for step in range(120))
     for number in range(16):

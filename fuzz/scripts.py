@@ -32,6 +32,7 @@ ODD = [
     b"0\r\n\r\n",
     b"0\r\n\r\n",
     b"0\r\nX: y\r\n",
+    b"1e\r\n%b\r\n0\r\n\r\n" % (b"." * 30),
     b"GET / HTTP/1.1\r\n",
     b"Host: a\r\n",
     b"\r\n",
@@ -40,6 +41,8 @@ ODD = [
     b"." * 50,
     b"." * 40_000,
 ]
+FIRST_ODD = 200
+FIRST_RAW = 240
 SIZES = [1 << 20, 1, 7, 100]
 
 
@@ -79,10 +82,10 @@ class Peer:
     def writes(self, tape: Tape) -> None:
         """Mostly a request or the go-on of one, at times what may not be, or bytes from the tape themselves."""
         number = tape.byte()
-        if number < 200:
+        if number < FIRST_ODD:
             self.written += REQUESTS[number % len(REQUESTS)]
-        elif number < 240:
-            self.written += ODD[number % len(ODD)]
+        elif number < FIRST_RAW:
+            self.written += ODD[(number - FIRST_ODD) % len(ODD)]
         else:
             self.written += tape.take(number % 16 + 1)
 
