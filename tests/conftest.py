@@ -1,8 +1,8 @@
 """Fresh seeds for the simulation, and profiles of hypothesis.
 
 `quick` has the same examples in every run; `long`, by HYPOTHESIS_PROFILE=long, looks for new ones for as long as
-EXAMPLES (for each test) says. What it finds belongs into the corpus, or into a test that says what was wrong; the seed is
-printed.
+EXAMPLES (for each test) says. What it finds belongs into the corpus, or into a test that says what was wrong; the seed
+is printed.
 """
 
 import os
