@@ -1,16 +1,21 @@
-"""The same plain answer for WSGI and ASGI; nothing of h1core, so that its peers can load it."""
+"""The same plain answers for WSGI and ASGI; nothing of h1core, so that its peers can load it.
+
+A POST is read to its end; /large is 1 MiB.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 BODY = b"Hello, world!\n"
-WSGI_TEXT = [("Content-Type", "text/plain"), ("Content-Length", str(len(BODY)))]
-ASGI_TEXT = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))]
+LARGE = bytes(1 << 20)
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    start_response("200 OK", WSGI_TEXT)
-    return [BODY]
+    body = LARGE if environ["PATH_INFO"] == "/large" else BODY
+    if environ["REQUEST_METHOD"] == "POST":
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 async def asgi(
@@ -22,5 +27,10 @@ async def asgi(
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
-    await send({"type": "http.response.start", "status": 200, "headers": ASGI_TEXT})
-    await send({"type": "http.response.body", "body": BODY})
+    body = LARGE if scope["path"] == "/large" else BODY
+    if scope["method"] == "POST":
+        while (await receive()).get("more_body"):
+            pass
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,13 +1,18 @@
-"""Servers that are none: they answer whatever ends like a request head with a canned response. What Python can do.
+"""Servers that are none: they count request lines and answer each with canned bytes. What Python can do.
 
-python benchmarks/floors.py NAME PORT
+python benchmarks/floors.py NAME PORT [canned|closing|large]
 
 epoll         one loop on epoll
 pool          the same, with four worker threads that hand each answer back through an eventfd
 trio-stream   trio.serve_tcp, a task for each connection on its SocketStream
-trio-direct   trio, recv and send at once, waiting only when they would block
+trio-direct   trio, a task for each connection that receives and sends at once, and waits only when it would block
+trio-epoll    the same tasks, woken by one task that waits for one epoll, which watches all connections edge-triggered
+
+Answers are small; or the connection closes behind each; or they are 1 MiB. pool and trio-stream know only the first.
 """
 
+import contextlib
+import functools
 import os
 import queue
 import select
@@ -15,13 +20,19 @@ import socket
 import sys
 import threading
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import trio
 
-BODY = b"Hello, world!\n"
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 14\r\n\r\n" + BODY
-END = b"\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n"
+SMALL = HEAD % 14 + b"\r\nHello, world!\n"
+ANSWERS = {
+    "canned": SMALL,
+    "closing": HEAD % 14 + b"connection: close\r\n\r\nHello, world!\n",
+    "large": HEAD % (1 << 20) + b"\r\n" + bytes(1 << 20),
+}
+REQUEST = b" HTTP/1.1\r\n"
 READ_BYTES = 65536
 
 
@@ -38,8 +49,28 @@ def accepted(sock: socket.socket) -> socket.socket:
     return connection
 
 
-def epoll(port: int) -> None:
-    sock, poll = listener(port), select.epoll()
+def received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(READ_BYTES)
+    except OSError:
+        return b""
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    try:
+        connection.send(data)
+    except OSError:
+        pass  # the client has gone
+
+
+# One loop
+
+
+def epoll(port: int, mode: str) -> None:
+    if mode == "large":
+        return epoll_large(port)
+    sock, poll, answer = listener(port), select.epoll(), ANSWERS[mode]
+    closes = mode == "closing"
     poll.register(sock, select.EPOLLIN)
     connections: dict[int, socket.socket] = {}
     while True:
@@ -50,17 +81,40 @@ def epoll(port: int) -> None:
                 poll.register(connection, select.EPOLLIN)
                 continue
             data = received(connections[fd])
-            if data.endswith(END):
-                connections[fd].send(ANSWER * data.count(END))
-            elif not data:
+            if count := data.count(REQUEST):
+                send(connections[fd], answer * count)
+            if closes or not data:
                 connections.pop(fd).close()
 
 
-def received(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(READ_BYTES)
-    except OSError:
-        return b""
+def epoll_large(port: int) -> None:
+    """Edge-triggered, so that a wait for room costs no call."""
+    sock, poll, answer = listener(port), select.epoll(), memoryview(ANSWERS["large"])
+    poll.register(sock, select.EPOLLIN)
+    connections: dict[int, socket.socket] = {}
+    rests: dict[int, memoryview] = {}
+    while True:
+        for fd, _ in poll.poll():
+            if fd == sock.fileno():
+                connection = accepted(sock)
+                connections[connection.fileno()] = connection
+                rests[connection.fileno()] = answer[:0]
+                poll.register(connection, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+                continue
+            connection, rest = connections[fd], rests[fd]
+            try:
+                if not rest:
+                    if not connection.recv(READ_BYTES):
+                        connections.pop(fd).close()
+                        continue
+                    rest = answer
+                while rest:
+                    rest = rest[connection.send(rest) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                connections.pop(fd).close()
+            rests[fd] = rest
 
 
 def pool(port: int) -> None:
@@ -74,7 +128,7 @@ def pool(port: int) -> None:
         nonlocal is_posted
         while True:
             fd, count = jobs.get()
-            done.append((fd, ANSWER * count))
+            done.append((fd, SMALL * count))
             if not is_posted:
                 is_posted = True
                 os.eventfd_write(wake, 1)
@@ -92,60 +146,121 @@ def pool(port: int) -> None:
                 connection = accepted(sock)
                 connections[connection.fileno()] = connection
                 poll.register(connection, select.EPOLLIN)
-            elif (data := received(connections[fd])).endswith(END):
-                jobs.put((fd, data.count(END)))
+            elif count := (data := received(connections[fd])).count(REQUEST):
+                jobs.put((fd, count))
             elif not data:
                 connections.pop(fd).close()
         is_posted = False
         while done:
             fd, answer = done.popleft()
-            connections[fd].send(answer)
+            if fd in connections:
+                send(connections[fd], answer)
+
+
+# Trio
+
+Ready: TypeAlias = Callable[[], Awaitable[object]]
+"""Waits until a connection may be readable, or writable."""
 
 
 async def trio_stream(port: int) -> None:
     async def answer(stream: Any) -> None:
-        while data := await stream.receive_some(READ_BYTES):
-            if data.endswith(END):
-                await stream.send_all(ANSWER * data.count(END))
+        with contextlib.suppress(trio.BrokenResourceError):  # the client has gone
+            while data := await stream.receive_some(READ_BYTES):
+                if count := data.count(REQUEST):
+                    await stream.send_all(SMALL * count)
 
     await trio.serve_tcp(answer, port, host="127.0.0.1")
 
 
-async def trio_direct(port: int) -> None:
-    sock = listener(port)
-
-    async def answer(connection: socket.socket) -> None:
-        fd = connection.fileno()
-        with connection:
-            while True:
-                try:
-                    data = connection.recv(READ_BYTES)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_readable(fd)
-                    continue
-                if not data:
-                    return
-                if data.endswith(END):
-                    connection.send(ANSWER * data.count(END))
-
+async def trio_direct(port: int, mode: str) -> None:
     async with trio.open_nursery() as nursery:
+        sock = listener(port)
         while True:
             await trio.lowlevel.wait_readable(sock)
-            nursery.start_soon(answer, accepted(sock))
+            connection = accepted(sock)
+            readable = functools.partial(trio.lowlevel.wait_readable, connection.fileno())
+            writable = functools.partial(trio.lowlevel.wait_writable, connection.fileno())
+            nursery.start_soon(converse, connection, readable, writable, mode)
 
 
-def main(name: str, port: str) -> None:
-    match name:
-        case "epoll":
-            epoll(int(port))
-        case "pool":
+async def trio_epoll(port: int, mode: str) -> None:
+    poll = select.epoll()
+    waiting: dict[int, trio.lowlevel.Task] = {}
+
+    async def wake() -> None:
+        while True:
+            await trio.lowlevel.wait_readable(poll.fileno())
+            for fd, _ in poll.poll(0):
+                if task := waiting.pop(fd, None):
+                    trio.lowlevel.reschedule(task)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake)
+        sock = listener(port)
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            connection = accepted(sock)
+            poll.register(connection, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
+
+            async def ready(fd: int = connection.fileno()) -> None:
+                waiting[fd] = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+
+            nursery.start_soon(converse, connection, ready, ready, mode)
+
+
+async def converse(connection: socket.socket, readable: Ready, writable: Ready, mode: str) -> None:
+    """A connection's task. A read that was short has taken everything: the next waits at once."""
+    answer, closes = ANSWERS[mode], mode == "closing"
+    with connection:
+        while True:
+            try:
+                data = connection.recv(READ_BYTES)
+            except BlockingIOError:
+                await readable()
+                continue
+            except ConnectionResetError:
+                return
+            if not data:
+                return
+            output = answer * data.count(REQUEST)
+            try:
+                sent = connection.send(output)
+            except OSError:
+                return  # the client has gone
+            if sent < len(output):
+                await send_rest(connection, memoryview(output)[sent:], writable)
+            elif closes:
+                return
+            elif len(data) < READ_BYTES:
+                await readable()
+
+
+async def send_rest(connection: socket.socket, rest: memoryview, writable: Ready) -> None:
+    while rest:
+        try:
+            rest = rest[connection.send(rest) :]
+        except BlockingIOError:
+            await writable()
+        except OSError:
+            return
+
+
+def main(name: str, port: str, mode: str = "canned") -> None:
+    match name, mode:
+        case "epoll", _:
+            epoll(int(port), mode)
+        case "pool", "canned":
             pool(int(port))
-        case "trio-stream":
+        case "trio-stream", "canned":
             trio.run(trio_stream, int(port))
-        case "trio-direct":
-            trio.run(trio_direct, int(port))
+        case "trio-direct", _:
+            trio.run(trio_direct, int(port), mode)
+        case "trio-epoll", _:
+            trio.run(trio_epoll, int(port), mode)
         case _:
-            raise SystemExit(f"no such floor: {name}\n{__doc__}")
+            raise SystemExit(f"no such floor: {name} {mode}\n{__doc__}")
 
 
 if __name__ == "__main__":

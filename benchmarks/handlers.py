@@ -1,6 +1,6 @@
-"""A plain answer as h1core's handlers, for servers.py."""
+"""The plain answers of apps.py as h1core's handlers, which get their requests whole."""
 
-from apps import BODY
+from apps import BODY, LARGE
 
 from h1core import Request, Response
 
@@ -8,8 +8,8 @@ TEXT = [(b"content-type", b"text/plain")]
 
 
 def handler(request: Request) -> Response:
-    return Response(200, TEXT, BODY)
+    return Response(200, TEXT, LARGE if request.target == b"/large" else BODY)
 
 
 async def async_handler(request: Request) -> Response:
-    return Response(200, TEXT, BODY)
+    return handler(request)
