@@ -24,7 +24,7 @@ from h1core.errors import LocalError
 
 from .adapting import ADAPTERS, needs_trio
 from .listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
-from .loading import App, AppFailed, call_factory, interface_of, load
+from .loading import App, AppFailed, call_factory, check_interface, interface_of, load
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
@@ -233,7 +233,11 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     addresses = [parse_address(text) for text in options.bind or [DEFAULT_ADDRESS]]
     limits, timeouts = _bounds(options)
     app = call_factory(load(options.app), options.app) if options.factory else load(options.app)
-    interface = interface_of(app) if options.interface == "auto" else options.interface
+    if options.interface == "auto":
+        interface = interface_of(app)
+    else:
+        interface = options.interface
+        check_interface(app, interface)
     make_server = _driver(options.driver, interface, app)
     threads = _threads(options.threads, interface)
     handler = ADAPTERS[interface](app, threads, options.root_path)

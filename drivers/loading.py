@@ -19,6 +19,16 @@ Interface: TypeAlias = Literal["handler", "wsgi", "asgi"]
 INTERFACES: Final[dict[int, Interface]] = {1: "handler", 2: "wsgi", 3: "asgi"}
 """How many arguments an application of each interface takes."""
 
+CALLS: Final[dict[Interface, tuple[str, ...]]] = {
+    "handler": ("request",),
+    "wsgi": ("environ", "start_response"),
+    "asgi": ("scope", "receive", "send"),
+}
+"""What an application of each interface is called with."""
+
+# A module that runs as a program when it is imported may end like one; that is no reason to end without a word.
+_FAILURES: Final = (Exception, SystemExit)
+
 _IMPORT_FRAMES: Final = (
     __file__,
     importlib.__file__,
@@ -55,7 +65,7 @@ def load(spec: str) -> App:
 def _import(module_name: str) -> object:
     try:
         return importlib.import_module(module_name)
-    except Exception as error:  # noqa: BLE001 - a module may raise anything, and all of it ends the same way
+    except _FAILURES as error:  # a module may raise anything, and all of it ends the same way
         # The name tells the module asked for, or a package around it, from one that the application misses.
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             missing = "" if error.name == module_name else f": there is no {error.name}"
@@ -63,7 +73,7 @@ def _import(module_name: str) -> object:
         raise AppFailed(f"{module_name} failed while it was imported") from _without_our_frames(error)
 
 
-def _without_our_frames(error: Exception) -> Exception:
+def _without_our_frames(error: BaseException) -> BaseException:
     traceback = error.__traceback__
     while traceback and traceback.tb_frame.f_code.co_filename in _IMPORT_FRAMES:
         traceback = traceback.tb_next
@@ -96,7 +106,7 @@ def call_factory(factory: App, spec: str) -> App:
         pass
     try:
         app = factory()
-    except Exception as error:  # noqa: BLE001 - like a module, a factory may raise anything
+    except _FAILURES as error:  # like a module, a factory may raise anything
         first = error.__traceback__ and error.__traceback__.tb_next  # the frame above it is this one
         raise AppFailed(f"the factory {spec} failed") from error.with_traceback(first)
     if inspect.iscoroutine(app):
@@ -120,6 +130,8 @@ def interface_of(app: App) -> Interface:
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if any(p.kind is p.KEYWORD_ONLY for p in required):
         raise _unclear("it needs an argument by keyword")
+    if not required:
+        raise _unclear(_without_arguments(app, any(p.kind is p.VAR_POSITIONAL for p in parameters)))
     interface = INTERFACES.get(len(required))
     if interface is None:
         raise _unclear(f"it needs {len(required)} arguments; a handler takes 1, WSGI 2, ASGI 3")
@@ -133,6 +145,30 @@ def interface_of(app: App) -> Interface:
     if interface == "wsgi" and is_async(app):
         raise _unclear("it takes 2 arguments like WSGI, but is async")
     return interface
+
+
+def _without_arguments(app: App, takes_any: bool) -> str:
+    """What one that can be called without arguments probably is."""
+    if takes_any:
+        return "it takes any arguments, like a wrapper without functools.wraps"
+    if inspect.isclass(app):
+        return "it is a class that takes no argument; name an instance, or make one with --factory"
+    return "it needs no argument; if it makes the application, add --factory"
+
+
+def check_interface(app: App, interface: Interface) -> None:
+    """See that an application can be called as an interface wants it, lest every request fail. Raises LocalError."""
+    arguments = CALLS[interface]
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):  # it cannot be seen
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise LocalError(f"--interface {interface} calls an application with {', '.join(arguments)}: {error}") from None
+    if interface == "wsgi" and is_async(app):
+        raise LocalError("--interface wsgi calls an application that returns its body; an async one does not")
 
 
 def _unclear(why: str) -> LocalError:

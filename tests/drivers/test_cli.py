@@ -46,7 +46,7 @@ async def has_words(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "Traceback:\\n  here\\nValueError: no database\\n"})
 def asgi_2(scope): "an application for ASGI 2"
-def unclear(): "takes nothing"
+def unclear(*arguments): "takes anything"
 """
 
 
@@ -182,15 +182,15 @@ def test_the_access_log_is_asked_for() -> None:
         (("web:app", "--bind", "[::1]:1", "--bind", "x"), "bad address 'x': the port is missing, as in 127.0.0.1:8000"),
         (("web",), "bad application 'web': it is MODULE:NAME, as in examples.hello:app"),
         (("web:ap",), "web has no 'ap'; did you mean app?"),
-        (("web:unclear",), "cannot tell what kind of application this is: it needs 0 arguments; a handler takes 1, "
-         "WSGI 2, ASGI 3 (or say --interface)"),
+        (("web:unclear",), "cannot tell what kind of application this is: it takes any arguments, like a wrapper "
+         "without functools.wraps (or say --interface)"),
         (("web:async_app", "--driver", "selectors"), "an async application needs --driver trio"),
         (("web:asgi", "--driver", "selectors"), "an async application needs --driver trio"),
         (("web:make", "--factory", "--driver", "selectors"), "an async application needs --driver trio"),
         (("web:app", "--factory"), "web:app is called as a factory, without arguments: missing a required argument: "
          "'request'"),
-        (("web:app", "--interface", "asgi"), "ASGI 3 calls an application with scope, receive and send: too many "
-         "positional arguments"),
+        (("web:app", "--interface", "asgi"), "--interface asgi calls an application with scope, receive, send: too "
+         "many positional arguments"),
         (("web:asgi_2",), "this is an application for ASGI 2, which takes scope alone; h1core speaks ASGI 3: "
          "asgiref.compatibility.guarantee_single_callable makes one of the other (or say --interface)"),
     ],

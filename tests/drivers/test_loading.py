@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from h1core.drivers.loading import App, AppFailed, call_factory, interface_of, is_async, load
+from h1core.drivers.loading import (
+    INTERFACES,
+    App,
+    AppFailed,
+    Interface,
+    call_factory,
+    check_interface,
+    interface_of,
+    is_async,
+    load,
+)
 
 from h1core.errors import LocalError
 
@@ -88,7 +98,7 @@ def test_a_module_that_lacks_a_module_is_not_itself_missing(write: Write) -> Non
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-@pytest.mark.parametrize("text", ["import os\nraise RuntimeError('mine')", "def app(:\n"])
+@pytest.mark.parametrize("text", ["import os\nraise RuntimeError('mine')", "def app(:\n", "raise SystemExit(0)"])
 def test_what_a_module_raises_is_shown_from_its_own_first_line(write: Write, text: str) -> None:
     write("web.py", text)
     with pytest.raises(AppFailed) as caught:
@@ -139,8 +149,9 @@ def test_a_factory_that_makes_none_is_told_why(write: Write, text: str, says: st
     assert not isinstance(caught.value, AppFailed)
 
 
-def test_a_factory_that_fails_shows_its_own_traceback(write: Write) -> None:
-    write("web.py", "def make(): raise RuntimeError('mine')")
+@pytest.mark.parametrize("error", ["RuntimeError('mine')", "SystemExit(0)"])
+def test_a_factory_that_fails_shows_its_own_traceback(write: Write, error: str) -> None:
+    write("web.py", f"def make(): raise {error}")
     with pytest.raises(AppFailed, match="the factory web:make failed") as caught:
         call_factory(load("web:make"), "web:make")
     assert caught.value.__cause__ is not None
@@ -224,6 +235,7 @@ class Hidden:
 def asgi_2(scope: object) -> None: ...
 def keyword(request: object, *, needed: object) -> None: ...
 def nothing() -> None: ...
+def with_defaults(settings: object = None) -> None: ...
 def four(one: object, two: object, three: object, four: object) -> None: ...
 def anything(*args: object, **options: object) -> None: ...
 
@@ -264,10 +276,12 @@ def test_the_interface_is_told_by_the_arguments(app: App, interface: str, asynch
 
 
 UNCLEAR = [
-    (nothing, "needs 0 arguments; a handler takes 1, WSGI 2, ASGI 3"),
-    (anything, "needs 0 arguments"),
-    (four, "needs 4 arguments"),
-    (functools.partial(handler, None), "needs 0 arguments"),
+    (nothing, "needs no argument; if it makes the application, add --factory"),
+    (with_defaults, "needs no argument; if it makes the application, add --factory"),
+    (functools.partial(handler, None), "needs no argument"),
+    (anything, "takes any arguments, like a wrapper without functools.wraps"),
+    (Asgi, "is a class that takes no argument; name an instance, or make one with --factory"),
+    (four, "needs 4 arguments; a handler takes 1, WSGI 2, ASGI 3"),
     (keyword, "needs an argument by keyword"),
     (AsyncHandler.__call__, "takes 2 arguments like WSGI, but is async"),
     (HandlerClass, "is a class that takes 1 argument; name an instance"),
@@ -287,3 +301,28 @@ def test_an_unclear_application_is_told_the_way_out(app: App, says: str) -> None
 def test_an_application_for_asgi_2_is_told_as_one(app: App) -> None:
     with pytest.raises(LocalError, match="for ASGI 2, which takes scope alone; h1core speaks ASGI 3"):
         interface_of(app)
+
+
+@pytest.mark.parametrize(("app", "interface"), [(app, interface) for app, interface, _ in KINDS])
+def test_the_interface_that_was_told_may_be_said(app: App, interface: Interface) -> None:
+    check_interface(app, interface)
+
+
+@pytest.mark.parametrize("app", [anything, Hidden()])
+@pytest.mark.parametrize("interface", INTERFACES.values())
+def test_one_whose_arguments_cannot_be_counted_is_taken_at_its_word(app: App, interface: Interface) -> None:
+    check_interface(app, interface)
+
+
+@pytest.mark.parametrize(
+    ("app", "interface", "says"),
+    [
+        (wsgi, "handler", "--interface handler calls an application with request: missing a required"),
+        (asgi, "wsgi", "--interface wsgi calls an application with environ, start_response: missing a required"),
+        (wsgi, "asgi", "--interface asgi calls an application with scope, receive, send: too many"),
+        (async_pair, "wsgi", "--interface wsgi calls an application that returns its body; an async one does not"),
+    ],
+)
+def test_an_interface_that_cannot_be_is_refused(app: App, interface: Interface, says: str) -> None:
+    with pytest.raises(LocalError, match=says):
+        check_interface(app, interface)
