@@ -65,6 +65,8 @@ def watch(limits: Limits, pieces: list[bytes]) -> None:
             promises.closed_is_closed(conn)
             promises.an_end_has_a_reason(conn, had_last_word=bool(seen) and isinstance(seen[-1], promises.LAST_WORDS))
             promises.who_owes_has_a_deadline(conn)
+            promises.the_next_deadline_is_the_earliest(conn)
+            promises.who_is_idle_only_waits(conn)
             promises.what_waits_is_bounded(conn, limits)
         if conn.disposition in LAST or conn.state is State.SWITCHED:
             return

@@ -176,9 +176,12 @@ class Conn(Receiving):
         if type(body) is not bytes:
             body = as_buffer(body)
         size = len(body)
-        is_plain = self._state is HANDLING and self._protocol is None
-        after = AFTER_RESPONSE if is_plain else self._after(RESPONSE)
-        close_reason = self._close_reason if is_plain else self._why_close(response)
+        if self._state is HANDLING and self._protocol is None:  # ordinary
+            after = AFTER_RESPONSE
+            close_reason = self._close_reason
+        else:
+            after = self._after(RESPONSE)
+            close_reason = self._why_close(response)
         head, self._close_reason = whole_head(
             response, size, self._method, self._version, close_reason, self._date.line(now)
         )

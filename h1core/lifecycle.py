@@ -131,18 +131,18 @@ class Lifecycle:
     def next_deadline(self) -> float | None:
         """The instant for `handle_deadline` on the given clock, or None; it may have passed."""
         timers = self._timers
-        # Half the time of `min`. 0.1 µs.
-        earliest = timers.keepalive
-        earliest = min(earliest, timers.write)
-        earliest = min(earliest, timers.head)
-        earliest = min(earliest, timers.body)
-        earliest = min(earliest, timers.linger)
-        earliest = min(earliest, timers.drain)
-        return None if earliest == NEVER else earliest
+        keepalive = timers.keepalive
+        if keepalive == NEVER:
+            return timers.next
+        # Fast path: between two requests nothing else runs, but the time for a drain. 0.4 µs.
+        return keepalive if keepalive < timers.drain else timers.drain
 
     @property
     def is_idle(self) -> bool:
-        """Whether the connection is between two requests: neither side owes the other anything."""
+        """Whether the connection is between two requests: neither side owes the other anything.
+
+        Then there is nothing to send and nothing in `next_events`; `wants_read` holds, and `disposition` is KEEP.
+        """
         return self._timers.keepalive != NEVER
 
     @property

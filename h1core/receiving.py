@@ -172,21 +172,25 @@ class Receiving(Lifecycle):
     def wants_read(self) -> bool:
         """Whether to read from the transport: not when the buffer is full, the body unwanted, or input over."""
         state = self._state
-        if self._input_ended or state is CLOSED or state is SWITCHED:
+        if self._input_ended:
+            return False
+        if state is HEAD:
+            buffer = self._buffer  # when that is full, a whole head is in it: see next_events
+            return buffer.capacity > len(buffer.data) and self._out.size <= self._limits.max_output_bytes
+        if state is CLOSED or state is SWITCHED:
             return False
         if state is RECEIVING or state is DUPLEX:
             return self._demand is READING
         if state is HANDLING or state is RESPONDING:
             behind_close = self._close_reason is not None and self._protocol is None
             return self._discarded_bytes <= self._limits.max_linger_bytes if behind_close else self._buffer.room > 0
-        if state is HEAD:
-            return self._is_their_turn() and self._buffer.room > 0  # a full buffer has a whole head: see next_events
         return state is not ENDING or self._discarded_bytes <= self._limits.max_linger_bytes
 
     @property
     def receive_bytes(self) -> int:
         """How many bytes to read at a time: few at first, more when reads come full or a length was declared."""
-        return self._buffer.room or self._limits.initial_buffer_bytes
+        buffer = self._buffer
+        return buffer.room or self._limits.initial_buffer_bytes if buffer.data else buffer.capacity
 
     # Request heads
 

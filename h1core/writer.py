@@ -54,18 +54,19 @@ class EncodedField(NamedTuple):
 _remembered: dict[tuple[bytes, bytes], EncodedField] = {}
 """Fields that were found valid before; bounded and free of secrets like the one in head.py."""
 
-_StartKey: TypeAlias = tuple[int | tuple[bytes, bytes], ...]
+_StartKey: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
 
 
 class _Start:
-    """The begin of a head that was sent before: up to its fields, and with the last Content-Length."""
+    """The begin of a head that was sent before, up to its fields, and the last ordinary head that began so."""
 
     __slots__ = ("fields", "last")
 
     def __init__(self, fields: bytes) -> None:
         self.fields = fields
-        self.last = -1, b""
-        """A length, and the lines that end with it. One tuple, because a server in another thread may be reading."""
+        self.last = -1, b"", b""
+        """A Content-Length, a Date line, and the head with both that says nothing of the connection. One tuple, because
+        a server in another thread may be reading."""
 
 
 _starts: dict[_StartKey, _Start] = {}
@@ -88,26 +89,28 @@ def whole_head(
     """
     status = response.status
     headers = response.headers
+    if type(headers) is list:
+        headers = tuple(headers)
     try:
-        start = _starts.get((status, *headers)) if type(headers) is tuple or type(headers) is list else None
+        start = _starts.get((status, headers)) if type(headers) is tuple else None
     except TypeError:  # a list in it, or a bytearray
         start = None
     if start is not None and method != b"HEAD":
-        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.4 of 0.7 µs.
-        last_bytes, lines = start.last
-        if last_bytes != body_bytes:
-            lines = b"%bcontent-length: %d\r\n" % (start.fields, body_bytes)
-            start.last = body_bytes, lines
-        if close_reason is None:
-            end = b"\r\n" if version == b"1.1" else b"connection: keep-alive\r\n\r\n"
-        else:
-            end = b"connection: close\r\n\r\n"
-        return b"".join((lines, date_line, end)), close_reason
+        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.5 of 0.7 µs.
+        last_bytes, last_date_line, head = start.last
+        if last_bytes != body_bytes or last_date_line != date_line:
+            head = b"%bcontent-length: %d\r\n%b\r\n" % (start.fields, body_bytes, date_line)
+            start.last = body_bytes, date_line, head
+        if close_reason is not None:
+            head = b"%bconnection: close\r\n\r\n" % head[:-2]
+        elif version == b"1.0":
+            head = b"%bconnection: keep-alive\r\n\r\n" % head[:-2]
+        return head, close_reason
     was_known = _are_remembered(headers)
     parts = [_STATUS_LINES.get(status) or _status_line(status)]
     control = _encode_fields(headers, parts)
     if was_known and not control and status not in UNUSUAL_FRAMING:
-        _remember_start((status, *headers), b"".join(parts))
+        _remember_start((status, tuple(headers)), b"".join(parts))
     has_body = True
     is_plain = not control or control == {b"content-length": b"%d" % body_bytes}
     if not is_plain or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same

@@ -41,6 +41,17 @@ def who_owes_has_a_deadline(conn: Conn) -> None:
     assert conn.next_deadline is not None or not peer_owes
 
 
+def the_next_deadline_is_the_earliest(conn: Conn) -> None:
+    assert conn.next_deadline == conn._timers.next
+
+
+def who_is_idle_only_waits(conn: Conn) -> None:
+    if conn.is_idle:
+        assert not conn.output_bytes
+        assert conn.wants_read
+        assert conn.disposition is Disposition.KEEP
+
+
 def nobody_is_late_with_a_body_that_is_not_read(conn: Conn) -> None:
     unread = conn.state in (State.RECEIVING, State.DUPLEX) and not conn.wants_read
     assert not unread or conn._timers.body == NEVER

@@ -19,11 +19,11 @@ CORE = Path(__file__).parent.parent / "benchmarks" / "core.py"
 
 FIGURES = {
     # stream: calls of functions written in Python, and of those in C
-    "small": (17, 34),
-    "browser": (17, 38),
-    "cold": (23, 47),
-    "post": (23, 46),
-    "chunked": (33, 72),
+    "small": (17, 28),
+    "browser": (17, 32),
+    "cold": (23, 41),
+    "post": (23, 40),
+    "chunked": (33, 66),
 }
 COUNTS_C_CALLS = sys.version_info[:2] == (3, 11)
 """Which calls of functions in C are told of differs from version to version."""

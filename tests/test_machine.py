@@ -268,6 +268,8 @@ class Machine(RuleBasedStateMachine):
         promises.closed_is_closed(conn)
         promises.an_end_has_a_reason(conn, had_last_word=self.journal.last_word is not None)
         promises.who_owes_has_a_deadline(conn)
+        promises.the_next_deadline_is_the_earliest(conn)
+        promises.who_is_idle_only_waits(conn)
         promises.nobody_is_late_with_a_body_that_is_not_read(conn)
         promises.nobody_waits_for_a_peer_that_has_ended(conn, has_ended=self.journal.has_ended)
         promises.what_waits_is_bounded(conn, self.limits)

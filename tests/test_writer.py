@@ -256,7 +256,15 @@ def test_a_head_comes_out_the_same_when_it_is_remembered() -> None:
             assert found[0][0].startswith(
                 b"".join([b"HTTP/1.1 200 OK\r\n", *lines, b"content-length: 5\r\ndate: x\r\n"])
             )
-            assert (200, *headers) in writer._starts
+            assert (200, tuple(headers)) in writer._starts
+
+
+def test_a_remembered_head_has_the_length_and_the_date_of_each_response() -> None:
+    response = Response(200, [(b"X-Head", b"1")], b"")
+    for _ in range(4):
+        for size, date in itertools.product((5, 6, 0), (b"date: x\r\n", b"date: y\r\n", b"")):
+            head, _ = writer.whole_head(response, size, b"GET", b"1.1", None, date)
+            assert head == b"HTTP/1.1 200 OK\r\nX-Head: 1\r\ncontent-length: %d\r\n%b\r\n" % (size, date)
 
 
 def test_a_head_with_what_is_not_remembered_is_not_remembered() -> None:
@@ -288,7 +296,7 @@ def test_the_memory_of_heads_is_bounded() -> None:
     long = [(b"X", b"x" * 200)] * (writer.MAX_REMEMBERED_START_BYTES // 200 + 1)
     for _ in range(4):
         writer.whole_head(Response(200, long), 0, b"GET", b"1.1", None, b"")
-    assert (200, *long) not in writer._starts
+    assert (200, tuple(long)) not in writer._starts
 
 
 # Streamed heads.
