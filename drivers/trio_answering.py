@@ -19,7 +19,7 @@ from .answering import address_in_words, failure_response, in_words, log_access,
 from .loading import is_async
 from .pool import PieceEnd
 from .trio_connection import OVER, Connection
-from .trio_exchange import TrioExchange
+from .trio_exchange import BEGUN, COMPLETE, NONE, TrioExchange
 from .trio_replies import FAILURES, AsyncPieces, Reply, ThreadReply, reply_async, reply_inline
 
 logger = logging.getLogger("h1core.server")
@@ -57,6 +57,8 @@ class Application:
         self._reply: Callable[[Connection, Request], Awaitable[Reply | None]]
         self._waits = True
         self._is_threaded = False
+        self.answer = self._answer_whole if self.collects else self._exchange
+        """Gets a request answered, or sees to it that its connection ends."""
         if is_async(handler):
             self._reply = self._reply_until_gone if cancel_on_disconnect else self._reply_async
         elif threads:
@@ -66,24 +68,34 @@ class Application:
             self._reply = self._reply_inline
             self._waits = False
 
-    async def answer(self, connection: Connection, request: Request) -> None:
-        """Get a request answered, or see to it that its connection ends."""
-        if connection.conn.output_bytes and self._waits:
-            await connection.flush()
-            if not is_unanswered(connection.conn):
-                release(request)
-                return
-        began_at = self._clock() if self._access_log else 0.0
-        if not self.collects:
-            await self._exchange(connection, request)
+    async def _answer_whole(self, connection: Connection, request: Request) -> None:
+        """Let a handler of whole requests answer."""
+        conn = connection.conn
+        if conn.output_bytes and self._waits and not await self._flush_first(connection, request):
             return
+        began_at = self._clock() if self._access_log else 0.0
         try:
             reply = await self._reply(connection, request)
-            if reply is not None:
-                await self._respond(connection, request, began_at, *reply)
+            if reply is None:
+                return
+            first, pieces = reply
+            if pieces is not None:
+                await self._stream(connection, request, began_at, first, pieces)
+            elif conn.state in UNANSWERED:
+                sent = send_first(conn, request, first)
+                if self._access_log:
+                    log_access(connection.peer, request, sent, self._clock() - began_at)
         finally:
             if not self._is_threaded:  # else the reply does it: the thread may still be at work on the request
                 release(request)
+
+    async def _flush_first(self, connection: Connection, request: Request) -> bool:
+        """Write what is owed before an application is waited for; whether the request is still to be answered."""
+        await connection.flush()
+        if is_unanswered(connection.conn):
+            return True
+        release(request)
+        return False
 
     # The ways of running a handler
 
@@ -125,24 +137,27 @@ class Application:
     async def _exchange(self, connection: Connection, request: Request) -> None:
         """Let a handler that streams do it all."""
         conn = connection.conn
-        conn.pause_body()  # nothing is read but what is asked for
+        if conn.output_bytes and not await self._flush_first(connection, request):
+            return
+        if not request.end_stream:
+            conn.pause_body()  # nothing is read but what is asked for
         exchange = TrioExchange(connection, request, self._logs_of(connection, request) if self._access_log else None)
         try:
             response = await self._handler(exchange)
-            if response is not None or not exchange.has_begun:
+            if response is not None or exchange.progress is NONE:
                 await exchange.send(response)  # a LocalError when it is no response
         except FAILURES as error:
-            is_nobodys = exchange.is_complete or exchange.has_left or conn.state in OVER
+            is_nobodys = exchange.progress is COMPLETE or exchange.has_left or conn.state in OVER
             if _is_disconnected(error) and is_nobodys:
                 logger.log(logging.INFO if error.__cause__ else logging.DEBUG, "%s: %s", in_words(request), error)
-                if not exchange.is_complete and conn.state not in OVER:
+                if exchange.progress is not COMPLETE and conn.state not in OVER:
                     conn.abort(CloseReason.PEER_CLOSED)  # it may be half-closed only, but it will get no answer
             else:
                 failure = failure_response(request)
-                if not exchange.has_begun and is_unanswered(conn):
+                if exchange.progress is NONE and is_unanswered(conn):
                     await exchange.send(failure)
         exchange.is_over = True
-        if exchange.has_begun and not exchange.is_complete and conn.state is not State.CLOSED:
+        if exchange.progress is BEGUN and conn.state is not State.CLOSED:
             logger.error("the response to %s is cut: its handler ended before its end", in_words(request))
             conn.abort(CloseReason.APPLICATION_FAILED)
 
@@ -152,31 +167,27 @@ class Application:
 
     # Sending
 
-    async def _respond(
-        self, connection: Connection, request: Request, began_at: float, first: Response, pieces: AsyncPieces | None
+    async def _stream(
+        self, connection: Connection, request: Request, began_at: float, first: Response, pieces: AsyncPieces
     ) -> None:
-        """Send a reply."""
+        """Send a reply in pieces, until the peer resets the connection while one is waited for."""
         try:
             if not is_unanswered(connection.conn):
                 return
             sent = send_first(connection.conn, request, first)
             if self._access_log:
                 log_access(connection.peer, request, sent, self._clock() - began_at)
-            if pieces is not None and sent is first and first.body is None:
-                await self._stream(connection, pieces)
+            if sent is not first or first.body is not None:
+                return
+            if not pieces.waits:
+                await self._send_pieces(connection, pieces)
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_lost, connection, nursery.cancel_scope)
+                await self._send_pieces(connection, pieces)
+                nursery.cancel_scope.cancel()
         finally:
-            if pieces is not None:
-                await pieces.close()
-
-    async def _stream(self, connection: Connection, pieces: AsyncPieces) -> None:
-        """Take pieces of body from the application, until the peer resets the connection while one is waited for."""
-        if not pieces.waits:
-            await self._send_pieces(connection, pieces)
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when_lost, connection, nursery.cancel_scope)
-            await self._send_pieces(connection, pieces)
-            nursery.cancel_scope.cancel()
+            await pieces.close()
 
     async def _send_pieces(self, connection: Connection, pieces: AsyncPieces) -> None:
         """Send pieces while the peer keeps up; what the application raises cuts the connection."""

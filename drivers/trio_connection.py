@@ -128,13 +128,21 @@ class Connection:
         conn, inbox = self.conn, self.inbox
         has_ended_output = False
         while True:
-            inbox.extend(conn.next_events())
             if inbox:
-                await self._take(inbox.popleft())
+                request = self._take(inbox.popleft())
+                if request is not None:
+                    await self._answer(self, request)
+                if self._turn >= EVENTS_PER_TURN:
+                    await self._end_turn()
+                continue
+            if conn.is_idle:  # fast path: nothing else is to be asked
+                await self.read()
+                continue
+            if events := conn.next_events():
+                inbox.extend(events)
                 continue
             if conn.output_bytes:
-                self.write_now()
-                if conn.output_bytes:
+                if not self.write_now():
                     await self.flush()
                 continue
             disposition = conn.disposition
@@ -146,27 +154,27 @@ class Connection:
                     self._watch(conn)
                     await self.transport.end_output()
                     continue
+            assert conn.wants_read, "there is nothing to wait for"
             await self.read()
 
-    async def _take(self, event: Event) -> None:
-        """Act on one event: a request is answered once it is whole, or at once if its handler streams."""
-        await self.take_turn(EVENTS_PER_TURN)
-        request: Request | None
+    def _take(self, event: Event) -> Request | None:
+        """Act on one event. A request is to be answered once it is whole, or at once if its handler streams."""
+        self._turn += 1
         if type(event) is Request:
             event.endpoints = self.endpoints
-        if self._collector is not None:
-            request = self._collector.take(event, self.conn)
-        else:
-            request = event if type(event) is Request else None
-        if request is not None:
-            await self._answer(self, request)
+            if event.end_stream or self._collector is None:
+                return event
+        return None if self._collector is None else self._collector.take(event, self.conn)
 
     async def take_turn(self, most: int = WRITES_PER_TURN) -> None:
         """Count something that did not wait; after so many of them, let other connections have their turn."""
         self._turn += 1
         if self._turn >= most:
-            self._turn = 0
-            await trio.lowlevel.checkpoint()
+            await self._end_turn()
+
+    async def _end_turn(self) -> None:
+        self._turn = 0
+        await trio.lowlevel.checkpoint()
 
     # Reading
 
@@ -175,7 +183,6 @@ class Connection:
         if self._is_reading:
             await self._wait_for_news()
             return
-        assert self.conn.wants_read, "there is nothing to wait for"
         if self._is_drained:
             self._watch(self.conn)
             self._turn = 0
@@ -184,11 +191,11 @@ class Connection:
                 await self.transport.wait_readable()
             finally:
                 self._is_reading = False
-                self._tell_news()
+                if self._news is not None:
+                    self._tell_news()
             self._is_drained = False
-            if self.inbox or not self.conn.wants_read:  # somebody else has read, or a deadline has passed
-                return
-        await self.take_turn()
+        else:
+            await self.take_turn()
         if not self._is_reading and not self.inbox:  # nobody else has read meanwhile
             self.read_now()
 
@@ -208,7 +215,7 @@ class Connection:
             return
         self._is_drained = len(data) < size
         self._sees_end = not data
-        self.inbox.extend(conn.receive_data(data))
+        self.inbox += conn.receive_data(data)
 
     def _lose(self) -> None:
         """Take note that the connection broke, and let everybody know who waits."""
@@ -236,7 +243,8 @@ class Connection:
 
     def interrupt_waiters(self) -> None:
         """Let the application's tasks that wait here look around."""
-        self._tell_news()
+        if self._news is not None:
+            self._news.unpark_all()
         if self._is_reading:
             self.transport.wake_reader()
 
@@ -257,36 +265,41 @@ class Connection:
         """Write all that is owed. It is written when this returns, or never will be. May be called by several tasks."""
         while self._is_writing:
             await self._wait_for_news()
-        self.write_now()
-        if not self.conn.output_bytes:
+        if not self.conn.output_bytes or self.write_now():
             await self.take_turn()
             return
         self._is_writing = True
         try:
             while self.conn.output_bytes:
                 await self._wait_to_write()
-                self.write_now()
+                if self.conn.output_bytes:
+                    self.write_now()
         finally:
             self._is_writing = False
             self._tell_news()
 
-    def write_now(self) -> None:
-        """Write as much as the transport takes, within a turn, without waiting."""
+    def flush_now(self) -> bool:
+        """Write what can be written without waiting; whether that was all."""
+        return not self._is_writing and self.write_now()
+
+    def write_now(self) -> bool:
+        """Write what the transport takes of what is owed, within a turn, without waiting; whether that was all."""
         conn = self.conn
         for _ in range(WRITES_PER_TURN):
-            if not conn.output_bytes:
-                return
             data = conn.data_to_send()
             try:
                 sent = self.transport.send(data)
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError:
                 self._lose()
-                return
+                return True
             conn.data_sent(sent)
+            if not conn.output_bytes:
+                return True
             if sent < len(data):
-                return
+                return False
+        return False
 
     async def _wait_to_write(self) -> None:
         """Wait until the transport takes more, and read meanwhile if the connection wants to."""

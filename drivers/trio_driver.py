@@ -35,6 +35,7 @@ from .listeners import close_listener, listen, parse_address
 from .transport import endpoints_of
 from .trio_answering import Application
 from .trio_connection import Connection
+from .trio_poller import Poller
 from .trio_transport import SocketTransport, StreamTransport, TrioTransport, stream_endpoints, stream_peer
 
 DEFAULT_THREADS: Final = 4
@@ -144,7 +145,12 @@ class Server:
         """Serve, within the lifespan."""
         clock = trio.lowlevel.current_clock().current_time
         self._core = ServerCore(
-            self._limits, self._timeouts, clock=clock, wall_clock=self._wall_clock, workers=self._threads
+            self._limits,
+            self._timeouts,
+            clock=clock,
+            wall_clock=self._wall_clock,
+            upgrades=self._handler.upgrades if isinstance(self._handler, StreamingHandler) else (),
+            workers=self._threads,
         )
         self._application = Application(
             self._handler,
@@ -159,10 +165,13 @@ class Server:
         self._sleep = trio.CancelScope()
         self._admission = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
+        self._poller = Poller() if Poller.is_available else None
         addresses = [_address(listener) for listener in self._listeners]
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._keep_deadlines)
+                if self._poller is not None:
+                    self._nursery.start_soon(self._poller.run)
                 self._nursery.start_soon(self._listen)
                 self._is_serving = True
                 task_status.started(addresses)
@@ -172,6 +181,8 @@ class Server:
         finally:
             self._is_serving = False
             self._acceptor.close()
+            if self._poller is not None:
+                self._poller.close()
 
     def begin_drain(self) -> None:
         """Finish what is in flight, accept nothing more, and then end `serve`. From any thread or signal handler."""
@@ -292,7 +303,7 @@ class Server:
     # Connections
 
     def _open_socket(self, sock: Any, peer: object) -> None:
-        self._open(SocketTransport(sock), peer, endpoints_of(sock, peer))
+        self._open(SocketTransport(sock, self._poller), peer, endpoints_of(sock, peer))
 
     def _open(self, transport: TrioTransport, peer: object, endpoints: Endpoints) -> None:
         """Take in an accepted connection, and give it a task."""

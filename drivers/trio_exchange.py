@@ -1,6 +1,8 @@
 """`Exchange` on trio: a handler reads the body of its request, and sends its response, piece by piece."""
 
 from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
 
 import trio
 
@@ -14,6 +16,21 @@ from h1core.state import CloseReason, State
 from .trio_connection import OVER, Connection
 
 
+class Progress(IntEnum):
+    """How far the response to a request has come."""
+
+    NONE = 0
+    BEGUN = 1
+    """Something of it was sent."""
+    COMPLETE = 2
+    """All of it was."""
+
+
+NONE: Final = Progress.NONE
+BEGUN: Final = Progress.BEGUN
+COMPLETE: Final = Progress.COMPLETE
+
+
 class TrioExchange(Exchange):
     """One request of one connection."""
 
@@ -23,10 +40,9 @@ class TrioExchange(Exchange):
         "_ended_early",
         "_is_receiving",
         "_log",
-        "has_begun",
         "has_left",
-        "is_complete",
         "is_over",
+        "progress",
     )
 
     def __init__(self, connection: Connection, request: Request, log: Callable[[Response], None] | None) -> None:
@@ -39,10 +55,7 @@ class TrioExchange(Exchange):
         """The peer closed its side along with its request; None before that was looked at."""
         self.has_left = False
         """The handler was told that nobody waits for more."""
-        self.has_begun = False
-        """Something of the response was sent."""
-        self.is_complete = False
-        """All of it was."""
+        self.progress = NONE
         self.is_over = False
         """The handler has returned."""
 
@@ -64,7 +77,7 @@ class TrioExchange(Exchange):
     async def receive_part(self) -> tuple[bytes, bool]:
         """The next piece, and False with the last one, whose end has mostly come along with it."""
         conn = self._connection.conn
-        if self.has_begun and conn.close_reason is CloseReason.CONTINUE_OWED:
+        if self.progress is not NONE and conn.close_reason is CloseReason.CONTINUE_OWED:
             return b"", False  # its client was never told to send it
         piece = await self.receive()
         inbox = self._connection.inbox
@@ -78,7 +91,7 @@ class TrioExchange(Exchange):
         connection = self._connection
         conn, inbox = connection.conn, connection.inbox
         while not self._body_is_over:
-            if self.is_complete or self.is_over:
+            if self.progress is COMPLETE or self.is_over:
                 raise self._body_lost()
             if inbox:
                 event = inbox[0]
@@ -113,12 +126,10 @@ class TrioExchange(Exchange):
     async def send(self, event: Sendable) -> None:
         """Send a response or a part of one, and wait while the peer does not keep up."""
         connection = self._connection
-        conn = connection.conn
-        if self.is_complete or self.is_over:
-            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
+        self._check_progress()
         if type(event) is Response and event.body is None:
             self._look()
-        if conn.state in OVER:
+        if connection.conn.state in OVER:
             await self._raise_gone()
         if self.request.method == b"HEAD":
             if type(event) is Response and event.body is not None:
@@ -127,18 +138,47 @@ class TrioExchange(Exchange):
                 connection.look()  # an endless body must see at some time that nobody is there
                 await connection.take_turn()
                 return
-        conn.send(event)
+        connection.conn.send(event)
         if type(event) is Response:
-            self.has_begun = True
-            self.is_complete = event.body is not None
-            if self._log is not None:
-                self._log(event)
+            self._note_begin(event)
         elif type(event) is EndOfMessage:
-            self.is_complete = True
-        if self.is_complete:
+            self.progress = COMPLETE
+        if self.progress is COMPLETE:
             connection.interrupt_waiters()
-        await connection.flush()
-        if conn.state is State.CLOSED and not self.is_complete:
+        await self.flush()
+
+    def respond(self, response: Response) -> bool:
+        """Send a whole response without waiting."""
+        self._check_progress()
+        connection = self._connection
+        if self.request.method == b"HEAD":
+            response, _ = first_part(self.request, response)
+        try:
+            connection.conn.send(response)
+        except LocalError:
+            if connection.conn.state in OVER:
+                return False  # `flush` says so
+            raise
+        self._note_begin(response)
+        connection.interrupt_waiters()
+        return connection.flush_now()
+
+    def _check_progress(self) -> None:
+        if self.progress is COMPLETE or self.is_over:
+            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
+
+    def _note_begin(self, response: Response) -> None:
+        self.progress = BEGUN if response.body is None else COMPLETE
+        if self._log is not None:
+            self._log(response)
+
+    async def flush(self) -> None:
+        """Write all that is owed."""
+        conn = self._connection.conn
+        if self.progress is NONE and conn.state in OVER:
+            await self._raise_gone()
+        await self._connection.flush()
+        if self.progress is not COMPLETE and conn.state is State.CLOSED:
             await self._raise_gone()
 
     async def _raise_gone(self) -> None:
@@ -159,10 +199,10 @@ class TrioExchange(Exchange):
             await trio.lowlevel.checkpoint()  # some ask again and again
             return
         connection = self._connection
-        if not self.is_complete:
+        if self.progress is not COMPLETE:
             self._look()
             connection.look()  # who asks in a cancelled scope gets no further than to here
-        while not (self.is_complete or connection.conn.state in OVER):
+        while not (self.progress is COMPLETE or connection.conn.state in OVER):
             if connection.is_gone and not self._ended_early:
                 break
             await connection.wait_for_change()

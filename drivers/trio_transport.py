@@ -7,6 +7,7 @@ that as they are; any other trio stream is made to look like it.
 import contextlib
 import socket
 import struct
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 import trio
@@ -15,6 +16,7 @@ from h1core.events import Endpoints
 from h1core.output import Buffer
 
 from .transport import endpoints_of
+from .trio_poller import Poller, Readiness
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 PIECE_BYTES: Final = 16 * 1024
@@ -65,18 +67,33 @@ class TrioTransport(Protocol):
 
 
 class SocketTransport:
-    """A non-blocking socket."""
+    """A non-blocking socket. Its readiness comes from the server's `poller`, where there is one."""
 
-    __slots__ = ("_fd", "_sock", "recv", "send")
+    __slots__ = ("_fd", "_poller", "_readiness", "_sock", "recv", "send", "wait_readable")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, poller: Poller | None = None) -> None:
         self._sock = sock
         self._fd = sock.fileno()
+        self._poller = poller
+        self._readiness: Readiness | None = None
         self.recv = sock.recv
         self.send = sock.send
+        self.wait_readable: Callable[[], Coroutine[Any, Any, None]] = self._wait_by_trio
+        if poller is not None:
+            self.wait_readable = self._begin_to_wait
 
-    async def wait_readable(self) -> None:
-        """Wait until `recv` may have something."""
+    async def _begin_to_wait(self) -> None:
+        """Wait for the first time: a connection that never waits need not be registered."""
+        assert self._poller is not None
+        try:
+            self._readiness = self._poller.watch(self._fd)
+        except OSError:  # the kernel watches no more
+            self.wait_readable = self._wait_by_trio
+        else:
+            self.wait_readable = self._readiness.wait
+        await self.wait_readable()
+
+    async def _wait_by_trio(self) -> None:
         try:
             await trio.lowlevel.wait_readable(self._fd)
         except trio.ClosedResourceError:  # by `wake_reader`
@@ -90,10 +107,17 @@ class SocketTransport:
             pass
 
     def wake_reader(self) -> None:
-        """Let both waits return, which is harmless."""
-        trio.lowlevel.notify_closing(self._fd)
+        """Let `wait_readable` return."""
+        if self._readiness is not None:
+            self._readiness.wake()
+        else:
+            trio.lowlevel.notify_closing(self._fd)  # `wait_writable` returns, too, which is harmless
 
-    wake_all = wake_reader
+    def wake_all(self) -> None:
+        """Let both waits return."""
+        if self._readiness is not None:
+            self._readiness.wake()
+        trio.lowlevel.notify_closing(self._fd)
 
     async def end_output(self) -> None:
         """Close the writing side."""
@@ -105,7 +129,10 @@ class SocketTransport:
         if reset:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        trio.lowlevel.notify_closing(self._fd)
+        self.wake_all()
+        if self._readiness is not None:
+            self._readiness.forget()
+            self._readiness = None
         with contextlib.suppress(OSError):
             self._sock.close()
 

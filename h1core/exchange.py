@@ -14,7 +14,7 @@ Most handlers get a whole request and return a response (handler.py). One that i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 
 from h1core.events import Request, Response, Sendable
 
@@ -49,6 +49,17 @@ class Exchange(ABC):
         """
 
     @abstractmethod
+    def respond(self, response: Response) -> bool:
+        """Send a whole response without waiting. True when all of it is on its way; when not, `await flush()`.
+
+        Raises LocalError as `Conn.send` does. Whether anybody is there to read it, `flush` says.
+        """
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until what was sent is on its way. Raises Disconnected when nobody is there to read it."""
+
+    @abstractmethod
     async def disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received. Raises nothing itself."""
 
@@ -71,6 +82,9 @@ class Exchange(ABC):
 
 class StreamingHandler:
     """Marks a handler that takes an `Exchange`. It sends the response itself, or returns a whole one and sends none."""
+
+    upgrades: Container[bytes] = ()
+    """Protocols that `Request.upgrade` may name, as in `Conn`, for a handler that wants to know of such an offer."""
 
     def __init__(self, handler: Callable[[Exchange], Awaitable[Response | None]]) -> None:
         self._handler = handler

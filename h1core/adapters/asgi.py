@@ -79,6 +79,8 @@ class AsgiHandler(StreamingHandler):
     Raises LocalError when the root path is none, or the application cannot be called with three arguments.
     """
 
+    upgrades = (b"websocket",)
+
     def __init__(self, app: AsgiApp, *, root_path: str = "") -> None:
         if root_path and not root_path.startswith("/"):
             raise LocalError(f"a root path begins with a slash, as in /shop, not {root_path!r}")
@@ -91,7 +93,7 @@ class AsgiHandler(StreamingHandler):
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Run the application for one request. Raises what it raises, and LocalError for half a response."""
         request = exchange.request
-        if request.method == b"GET" and asks_for_websocket(request.headers):
+        if request.upgrade is not None and opens_websocket(request):
             return Response(501, TEXT, NO_WEBSOCKET)
         conversation = _Conversation(exchange)
         try:
@@ -107,7 +109,7 @@ class AsgiHandler(StreamingHandler):
     def scope(self, request: Request) -> Scope:
         """The connection scope of a request; nothing in it that can be changed is anybody else's."""
         raw_path, _, query = request.target.partition(b"?")
-        if raw_path[:1] != b"/" and raw_path != b"*":  # absolute-form: scheme://authority, and perhaps a path
+        if not raw_path.startswith(b"/") and raw_path != b"*":  # absolute-form: scheme://authority, and perhaps a path
             raw_path = b"/" + raw_path.partition(b"://")[2].partition(b"/")[2]
         path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
         root_path = self._root_path
@@ -144,13 +146,11 @@ def _check_signature(app: AsgiApp) -> None:
         raise LocalError(f"ASGI 3 calls an application with scope, receive and send: {error}") from None
 
 
-def asks_for_websocket(headers: Headers) -> bool:
-    """Whether a GET with these fields opens a WebSocket, and would not make do with another answer. RFC 6455 §4.1."""
-    for name, value in headers:
-        if name == b"upgrade" and b"websocket" in value.lower():
-            fields = dict(headers)
-            return b"upgrade" in fields.get(b"connection", b"").lower() and b"sec-websocket-key" in fields
-    return False
+def opens_websocket(request: Request) -> bool:
+    """Whether a request that offers the protocol opens a WebSocket, and would not make do with another answer.
+    RFC 6455 §4.1.
+    """
+    return request.method == b"GET" and any(name == b"sec-websocket-key" for name, _ in request.headers)
 
 
 class _Conversation:
@@ -163,7 +163,7 @@ class _Conversation:
         self._body_is_over = False
         self._start: Response | None = None
         self._has_trailers = False
-        self._trailers: list[tuple[bytes, bytes]] = []
+        self._trailers: Headers = ()
         self.phase = WAITING
         self.has_left = False
         """The application was told that its client has left."""
@@ -209,7 +209,8 @@ class _Conversation:
                 start.body = body
                 self.phase = COMPLETE
                 try:
-                    await self._exchange.send(start)
+                    if not self._exchange.respond(start):
+                        await self._exchange.flush()
                 except (Disconnected, LocalError) as error:
                     self.phase = STARTED
                     await self._recover(error, start, COMPLETE)
@@ -252,7 +253,7 @@ class _Conversation:
         """Keep trailers, and send them with the end once they are all here."""
         if self.phase is not TRAILERS:
             self._refuse("http.response.trailers")
-        self._trailers += _as_fields(message.get("headers", ()), "http.response.trailers")
+        self._trailers = [*self._trailers, *_as_fields(message.get("headers", ()), "http.response.trailers")]
         if not message.get("more_trailers"):
             await self._deliver(EndOfMessage(self._trailers), COMPLETE)
 

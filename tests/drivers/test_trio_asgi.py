@@ -512,17 +512,20 @@ def test_who_looks_without_waiting_sees_a_client_that_has_left() -> None:
 
 def test_a_body_that_breaks_off_is_a_disconnect(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
+    has_begun = trio.Event()
     has_ended = trio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while not told or told[-1] != "http.disconnect":
             told.append((await receive())["type"])
+            has_begun.set()
         has_ended.set()
         raise RuntimeError("ClientDisconnect")  # as Starlette does
 
     async def test(served: Any) -> None:
         client = await served.connect()
         await client.send(post(10) + b"half")
+        await has_begun.wait()
         await client.reset()
         await has_ended.wait()
         assert told == ["http.request", "http.disconnect"]
