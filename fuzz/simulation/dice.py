@@ -40,3 +40,4 @@ class Concerns:
         self.clients = Dice(f"{seed}/clients")
         self.apps = Dice(f"{seed}/apps")
         self.pool = Dice(f"{seed}/pool")
+        self.driver = Dice(f"{seed}/driver")

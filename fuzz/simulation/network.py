@@ -143,6 +143,8 @@ class SimNetwork(MemoryNetwork):
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
         self.world = world
+        self.streams: dict[int, SimStream] = {}
+        """By their descriptors, which are not given out again."""
 
     def listen(self) -> SimListener:
         listener = SimListener(self, self.next_fd())
@@ -150,7 +152,9 @@ class SimNetwork(MemoryNetwork):
         return listener
 
     def make_stream(self, window_bytes: int) -> SimStream:
-        return SimStream(self.world, self.next_fd(), window_bytes)
+        fd = self.next_fd()
+        stream = self.streams[fd] = SimStream(self.world, fd, window_bytes)
+        return stream
 
 
 class SimWake:

@@ -1,4 +1,4 @@
-"""The trio driver as a driver under test: the real `Server.serve`, on streams in memory and the world's clock.
+"""The trio driver as a driver under test: the real `Server.serve`, on sockets or streams in memory, and our clock.
 
 Trio is idle when all tasks wait; then it asks the clock to jump, and that is where everybody else does something. Its
 scheduler shuffles on purpose, by a generator that is seeded here. Handlers are async: threads have no order.
@@ -6,9 +6,10 @@ scheduler shuffles on purpose, by a generator that is seeded here. Handlers are 
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 from unittest import mock
 
 import trio
@@ -25,13 +26,20 @@ from h1core.testing.trio_network import MemoryTrioStream
 from .apps import Pieces, Plan
 from .invariants import Invariant, Violation, violated
 from .network import SimStream
+from .trio_sockets import SimSockets
 from .watched import WatchedConn
 
 if TYPE_CHECKING:
     from .world import World
 
-UNKNOWN_FAULTS = ("interrupted", "spurious_ready", "early_timers", "broken_calls", "full_queue")
-"""Faults of sockets and selectors, which streams do not have."""
+UNKNOWN_FAULTS = ("early_timers", "full_queue")
+"""Faults of the readiness loop, which trio does not have."""
+
+SOCKET_FAULTS = ("interrupted", "spurious_ready", "broken_calls")
+"""Those of sockets, which streams do not have."""
+
+Lots: TypeAlias = "tuple[trio.lowlevel.ParkingLot, trio.lowlevel.ParkingLot]"
+"""Who waits to read a stream, and who to write it."""
 
 
 def world_clock(driver: TrioDriver) -> trio.abc.Clock:
@@ -43,6 +51,16 @@ def world_clock(driver: TrioDriver) -> trio.abc.Clock:
         _autojump=driver.rest,
     )
     return clock
+
+
+def runner_of_trio() -> Any:
+    return trio._core._run.GLOBAL_RUN_CONTEXT.runner
+
+
+def poll_nothing(manager: Any, timeout: float) -> Any:
+    """In place of trio's poll, once a turn: there is no descriptor but the one by which `run_sync_soon` wakes it."""
+    queue = runner_of_trio().entry_queue
+    return manager._epoll.poll(0) if queue.queue or queue.idempotent_queue else ()
 
 
 class SimTrioListener(trio.abc.Listener[MemoryTrioStream]):
@@ -60,7 +78,7 @@ class SimTrioListener(trio.abc.Listener[MemoryTrioStream]):
                 await self._driver.newcomers.park()
             else:
                 assert isinstance(stream, SimStream)
-                return MemoryTrioStream(stream, self._driver.lot(stream))
+                return MemoryTrioStream(stream, *self._driver.lots(stream))
 
     async def aclose(self) -> None:
         self._driver.world.listener.close()
@@ -99,18 +117,26 @@ class TrioDriver:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        for fault in UNKNOWN_FAULTS:
+        self.sockets = SimSockets(world) if world.dice.driver.chance(0.6) else None
+        for fault in UNKNOWN_FAULTS if self.sockets else UNKNOWN_FAULTS + SOCKET_FAULTS:
             world.faults.pop(fault, None)
         world.swarm.threads = 0
-        world.read_ahead_bytes = world.swarm.limits.max_buffer_bytes  # a stream receives before it is asked
+        if self.sockets is None:
+            world.read_ahead_bytes = world.swarm.limits.max_buffer_bytes  # a stream receives before it is asked
         self.newcomers = trio.lowlevel.ParkingLot()
         self.owed_s: float | None = None
         """What a piece of a body takes, while it is made; None outside of that."""
-        self._lots: dict[SimStream, trio.lowlevel.ParkingLot] = {}
+        self._lots: dict[SimStream, Lots] = {}
         self._scope = trio.CancelScope()
-        self.server = Server(
+        listener: Any = world.listener if self.sockets else SimTrioListener(self)
+        with self._patched():
+            self.server = self._make_server(listener)
+
+    def _make_server(self, listener: Any) -> Server:
+        world = self.world
+        return Server(
             self._handle,
-            listeners=[SimTrioListener(self)],
+            listeners=[listener],
             limits=world.swarm.limits,
             timeouts=world.swarm.timeouts,
             wall_clock=world.clock,
@@ -134,18 +160,28 @@ class TrioDriver:
             plan.fails = plan.fails and plan.kind != "closing_fails"  # for HEAD: closed after the answer, quietly
         return response
 
-    def run(self) -> None:
+    @contextlib.contextmanager
+    def _patched(self) -> Iterator[None]:
+        """Put our `Conn` and sockets where the driver finds its own, and seed trio's scheduler."""
         world = self.world
-        run_module = trio._core._run
+        run_module: Any = trio._core._run
         with (
             mock.patch.object(core_module, "Conn", world.make_conn),
             mock.patch.object(run_module, "_r", random.Random(f"{world.seed}/trio")),
             mock.patch.object(run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+            mock.patch.object(run_module.TheIOManager, "get_events", poll_nothing),
+            self.sockets.patched() if self.sockets else contextlib.nullcontext(),
         ):
+            yield
+
+    def run(self) -> None:
+        world = self.world
+        with self._patched():
             trio.run(self._serve, clock=world_clock(self))
             world.ended_at = min(world.ended_at, world.clock.now)
 
     async def _serve(self) -> None:
+        runner_of_trio().instruments = {}  # there are none, and a dict says so sooner than trio's own mapping
         with self._scope:
             await self.server.serve()
             self.world.ended_at = self.world.clock.now
@@ -160,20 +196,21 @@ class TrioDriver:
             self._scope.cancel()
 
     def _rest(self) -> None:
-        world, clock = self.world, self.world.clock
-        world.see_step()
-        if world.next_at <= clock.now:
+        """One thing after the other, until some task has something to do."""
+        world, clock, runner = self.world, self.world.clock, runner_of_trio()
+        while not runner.runq:
+            world.see_step()
+            if world.next_at > clock.now:
+                until = runner.deadlines.next_deadline()
+                world.see_sleep(min(until, world.next_at), until)
+                if world.next_at > until:
+                    clock.now = max(clock.now, until) + world.lateness()
+                    world.progressed()
+                    return
+                clock.now = max(clock.now, world.next_at)
             world.run_due()
-            return
-        until = trio._core._run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
-        target = min(until, world.next_at)
-        world.see_sleep(target, until)
-        if world.next_at <= until:
-            clock.now = max(clock.now, world.next_at)
-            world.run_due()
-            return
-        clock.now = max(clock.now, until) + world.lateness()
-        world.progressed()
+            if runner.entry_queue.queue or runner.entry_queue.idempotent_queue:
+                return
 
     def begin_drain(self) -> None:
         self.server.begin_drain()
@@ -187,14 +224,26 @@ class TrioDriver:
         else:
             self.world.lose(seconds)
 
-    def lot(self, stream: SimStream) -> trio.lowlevel.ParkingLot:
-        return self._lots.setdefault(stream, trio.lowlevel.ParkingLot())
+    def lots(self, stream: SimStream) -> Lots:
+        if stream not in self._lots:
+            self._lots[stream] = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
+        return self._lots[stream]
 
     def changed(self, stream: SimStream) -> None:
-        self.lot(stream).unpark_all()
+        if self.sockets:
+            self.sockets.changed(stream)
+            return
+        readable, writable = self.lots(stream)
+        if stream.ready & READ:
+            readable.unpark_all()
+        if stream.ready & WRITE:
+            writable.unpark_all()
 
     def wake_listener(self) -> None:
-        self.newcomers.unpark_all()
+        if self.sockets:
+            self.sockets.changed(self.world.listener)
+        else:
+            self.newcomers.unpark_all()
 
     # What holds
 

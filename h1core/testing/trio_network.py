@@ -17,11 +17,17 @@ from h1core.testing.network import MemoryClient, MemoryListener, MemoryNetwork, 
 
 
 class MemoryTrioStream(trio.abc.HalfCloseableStream):
-    """The server's end of a connection. Closing it by force resets the connection."""
+    """The server's end of a connection. Closing it by force resets the connection.
 
-    def __init__(self, stream: _Stream, changed: trio.lowlevel.ParkingLot) -> None:
+    Whoever waits to read parks in `changed`; whoever waits for room to write does in `has_room`, or in `changed`, too.
+    """
+
+    def __init__(
+        self, stream: _Stream, changed: trio.lowlevel.ParkingLot, has_room: trio.lowlevel.ParkingLot | None = None
+    ) -> None:
         self._stream = stream
         self._changed = changed
+        self._has_room = changed if has_room is None else has_room
         self._is_sending = False
         self._is_receiving = False
 
@@ -52,7 +58,7 @@ class MemoryTrioStream(trio.abc.HalfCloseableStream):
                 try:
                     left = left[self._stream.send(left) :]
                 except BlockingIOError:
-                    await self._changed.park()
+                    await self._has_room.park()
                 except OSError as error:
                     raise self._as_trio_does(error) from error
         finally:
@@ -64,7 +70,7 @@ class MemoryTrioStream(trio.abc.HalfCloseableStream):
         try:
             await trio.lowlevel.checkpoint()
             while len(self._stream.outbox) >= self._stream.window_bytes:
-                await self._changed.park()
+                await self._has_room.park()
         finally:
             self._is_sending = False
 
@@ -91,6 +97,7 @@ class MemoryTrioStream(trio.abc.HalfCloseableStream):
         finally:
             self._stream.close()
             self._changed.unpark_all()
+            self._has_room.unpark_all()
 
     def _begin_sending(self) -> None:
         if self._is_sending:
