@@ -337,6 +337,15 @@ def test_the_first_reason_to_end_stays() -> None:
     assert old[2] is CloseReason.PEER_ASKED
 
 
+def test_a_content_length_that_is_known_is_still_compared_with_the_body() -> None:
+    headers = [(b"x-known", b"1"), (b"content-length", b"5")]
+    first, second, third = (whole(Response(200, headers, b"hello"))[0] for _ in range(3))
+    assert first == second == third
+    with pytest.raises(LocalError):
+        whole(Response(200, headers, b"hell"))
+    assert whole(Response(200, headers, b"hello"))[0] == first
+
+
 # Bodies.
 
 
