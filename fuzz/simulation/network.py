@@ -45,6 +45,8 @@ class SimStream(_Stream):
         short = world.faults.get("short_reads")
         if short is not None and self.inbox and world.dice.network.random() < short:
             size = min(size, 1 + world.dice.network.below(world.dice.network.pick((1, 20, 500))))
+            if size < len(self.inbox):
+                world.driver.cut_short(self)
         data = super().recv(size)
         if data:
             self.consumed += data
@@ -79,6 +81,7 @@ class SimStream(_Stream):
         rate = self.world.faults.get("interrupted")
         if rate is not None and not self.is_closed and self.world.dice.network.random() < rate:
             self.world.progressed()
+            self.world.driver.cut_short(self)
             raise InterruptedError if self.world.dice.network.chance(0.5) else BlockingIOError
 
     def _break_call(self) -> None:

@@ -102,6 +102,9 @@ class SelectorsDriver:
     def changed(self, stream: SimStream) -> None:
         """The selector asks each stream by itself."""
 
+    def cut_short(self, stream: SimStream) -> None:
+        """The selector asks again."""
+
     def wake_listener(self) -> None:
         """The selector asks the listener, too."""
 

@@ -117,7 +117,8 @@ class TrioDriver:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.sockets = SimSockets(world) if world.dice.driver.chance(0.6) else None
+        dice = world.dice.driver
+        self.sockets = SimSockets(world, has_epoll=dice.chance(0.7)) if dice.chance(0.7) else None
         for fault in UNKNOWN_FAULTS if self.sockets else UNKNOWN_FAULTS + SOCKET_FAULTS:
             world.faults.pop(fault, None)
         world.swarm.threads = 0
@@ -238,6 +239,10 @@ class TrioDriver:
             readable.unpark_all()
         if stream.ready & WRITE:
             writable.unpark_all()
+
+    def cut_short(self, stream: SimStream) -> None:
+        if self.sockets:
+            self.sockets.cut_short(stream)
 
     def wake_listener(self) -> None:
         if self.sockets:

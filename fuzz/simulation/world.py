@@ -62,6 +62,10 @@ class Driver(Protocol):
         """The client of this stream did something."""
         ...
 
+    def cut_short(self, stream: SimStream) -> None:
+        """A call on this stream was in vain, or a read left some of what was there."""
+        ...
+
     def wake_listener(self) -> None:
         """Somebody wants to be accepted, or accepting will fail."""
         ...

@@ -1,6 +1,7 @@
 """Readiness from one epoll: no edge is lost, nobody is woken for another, and trio's way serves where there is none."""
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -63,7 +64,34 @@ def test_news_that_come_while_nobody_waits_are_kept(news: str) -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 assert readiness.has_news
                 await readiness.wait()
-                assert not readiness.has_news
+                assert readiness.has_news is (news != "bytes")  # an end stays one
+
+    run(test)
+
+
+def test_an_end_that_came_along_with_bytes_is_not_waited_for() -> None:
+    async def test() -> None:
+        with socket_pair() as (ours, theirs):
+            async with polling() as poller:
+                readiness = poller.watch(ours.fileno())
+                theirs.send(b"x")
+                theirs.shutdown(socket.SHUT_WR)
+                for expected in (b"x", b""):
+                    await readiness.wait()
+                    assert ours.recv(10) == expected
+
+    run(test)
+
+
+def test_a_client_that_ends_its_side_along_with_its_request_is_not_kept() -> None:
+    async def test() -> None:
+        async with serving(hello) as served:
+            client = await served.connect()
+            await trio.testing.wait_all_tasks_blocked()  # the server waits for the epoll, not for the first bytes
+            with socket.socket(fileno=os.dup(client.stream.socket.fileno())) as now:  # nothing happens in between
+                now.send(GET)
+                now.shutdown(socket.SHUT_WR)
+            assert (await client.rest()).endswith(b"hello")
 
     run(test)
 
