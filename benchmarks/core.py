@@ -1,6 +1,6 @@
 """One request in, one response out, without sockets: h1core beside h11, httptools and zttp.
 
-python benchmarks/core.py [--rounds N] [--exchanges N]
+python benchmarks/core.py [--rounds N] [--exchanges N] [--json FILE]
 
 Every library is driven as a keep-alive server drives it: one read in, the whole request handed on, one response out,
 the question whether the connection persists. Nothing is timed before each has been seen to do that. README.md says how
@@ -291,6 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="how often each library has its turn (%(default)s)")
     parser.add_argument("--exchanges", type=int, default=1000, help="exchanges in a turn (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="where to keep what was found")
     options = parser.parse_args()
 
     exchanges = connect()
@@ -301,13 +302,22 @@ def main() -> None:
 
     print(f"CPython {platform.python_version()}, {options.rounds} rounds of {options.exchanges} exchanges, medians\n")
     print(f"{'stream':10}{'library':12}{'µs':>9}{'× h11':>13}{'× httptools':>13}")
+    kept = {}
     for stream, requests in STREAMS.items():
         found: dict[str, list[float]] = {name: [] for name in exchanges}
         for _ in range(options.rounds):
             batch = list(itertools.islice(requests, options.exchanges))
             for name, exchange in exchanges.items():
                 found[name].append(time_exchanges(exchange, batch))
-        print_table(stream, {name: statistics.median(times) for name, times in found.items()})
+        kept[stream] = {name: statistics.median(times) for name, times in found.items()}
+        print_table(stream, kept[stream])
+    if options.json:
+        import results  # only a program finds its neighbour
+
+        microseconds = {stream: {name: round(us, 2) for name, us in row.items()} for stream, row in kept.items()}
+        results.write(
+            options.json, {"rounds": options.rounds, "exchanges": options.exchanges}, {"microseconds": microseconds}
+        )
 
 
 if __name__ == "__main__":

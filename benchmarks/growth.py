@@ -1,20 +1,30 @@
-"""How the cost of the core grows: with header count, body size, pipelining depth, open connections, queue length.
+"""How cost grows: with header count, body size, pipelining depth, open connections, queue length.
 
-python benchmarks/growth.py [--rounds N] [--plot FILE.svg]
+python benchmarks/growth.py [--rounds N] [--json FILE]
 
 Each row is one size. Sizes take turns in every round, and the best turn counts, in processor time. Where cost is
 linear, the time for one more of what grows comes to rest; where it is flat, the time itself does not move. `GROWS` says
-that neither is so, and the program then ends with status 1; on a busy machine, try more rounds. Plots need matplotlib.
+that neither is so, and the program then ends with status 1; on a busy machine, try more rounds.
+
+Most of it is the core alone, without sockets. What depends on how many connections there are is also measured on the
+drivers, over loopback: the server in a thread of this process, whose clients' processor time counts too.
 """
 
 import argparse
 import gc
+import resource
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
-from h1core import Conn, Data, EndOfMessage, Limits, Request, Response
+import results
+from h1core.drivers import selectors_driver
+
+from h1core import Conn, Data, EndOfMessage, Limits, Request, Response, Timeouts
 from h1core.server import ServerCore
 
 OK = Response(200, ((b"content-type", b"text/plain"),), b"Hello, world!\n")
@@ -36,6 +46,9 @@ TURN_S = 0.01
 TOLERANCE = 2.0
 """How much more the largest may cost than the cheapest in proportion. Caches and allocators make steps of up to a half,
 and what is quadratic costs four times as much at every step."""
+
+MORE_THAN_REMEMBERED = 5000
+"""So many heads come before one comes again: `fields.MAX_SEEN` and more."""
 
 Work: TypeAlias = Callable[[], object]
 
@@ -91,7 +104,8 @@ def known_fields(count: int) -> Work:
 
 
 def new_fields(count: int) -> Work:
-    return exchange([head(count, 10_000 * salt) for salt in range(1, 4 + 8000 // count)])
+    heads = MORE_THAN_REMEMBERED if count <= 64 else 4  # no longer ones are remembered at all
+    return exchange([head(count, 10_000 * salt) for salt in range(1, heads)])
 
 
 def body(size: int) -> Work:
@@ -171,6 +185,82 @@ def queue(length: int) -> Work:
     return work
 
 
+# The drivers
+
+Start: TypeAlias = Callable[[socket.socket, int], Any]
+"""Makes a server for a listening socket, with so many threads; it has a method `run`."""
+
+PATIENT = Timeouts(keepalive_timeout=3600)
+
+
+def handler(request: Request) -> Response:
+    return OK
+
+
+async def async_handler(request: Request) -> Response:
+    return OK
+
+
+def readiness_loop(sock: socket.socket, threads: int) -> Any:
+    return selectors_driver.Server(handler, listeners=[sock], limits=LIMITS, timeouts=PATIENT, threads=threads)
+
+
+def trio_tasks(sock: socket.socket, threads: int) -> Any:
+    from h1core.drivers import trio_driver
+
+    serves = handler if threads else async_handler
+    return trio_driver.Server(serves, listeners=[sock], limits=LIMITS, timeouts=PATIENT, threads=threads)
+
+
+def clients(start: Start, threads: int, count: int) -> list[socket.socket]:
+    """Connections to a new server, in a thread that ends with the process; each has made a request."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener.setblocking(False)
+    started = threading.Event()
+    threading.Thread(target=start(listener, threads).run, args=(started.set,), daemon=True).start()
+    started.wait()
+    connections = [socket.create_connection(listener.getsockname()) for _ in range(count)]
+    for connection in connections:
+        ask(connection)
+        answered(connection)
+    return connections
+
+
+def ask(connection: socket.socket) -> None:
+    connection.sendall(GET)
+
+
+def answered(connection: socket.socket) -> None:
+    assert connection.recv(65536).endswith(OK.body or b"")
+
+
+def driver_connections(start: Start, count: int) -> Work:
+    """An exchange on one of four connections, while all the others are open."""
+    connections = clients(start, 0, count)
+    at = 0
+
+    def work() -> None:
+        nonlocal at
+        at = (at + 1) % 4
+        ask(connections[at])
+        answered(connections[at])
+
+    return work
+
+
+def driver_queue(start: Start, count: int) -> Work:
+    """An exchange on each connection, all asked before any answer is read, and all by one thread."""
+    connections = clients(start, 1, count)
+
+    def work() -> None:
+        for connection in connections:
+            ask(connection)
+        for connection in connections:
+            answered(connection)
+
+    return work
+
+
 SUBJECTS = [
     Subject("fields seen before", "field", False, (4, 8, 16, 32, 64), known_fields),
     Subject("fields never seen", "field", False, (4, 16, 64, 256, 1024), new_fields),
@@ -181,6 +271,12 @@ SUBJECTS = [
     Subject("pipelining depth", "request", False, (1, 4, 16, 64, 256), pipeline),
     Subject("open connections", "connection", True, (4, 64, 1024, 16384), open_connections),
     Subject("queue length", "request", True, (4, 64, 1024, 16384), queue),
+    Subject(
+        "open connections, selectors", "connection", True, (4, 64, 1024), partial(driver_connections, readiness_loop)
+    ),
+    Subject("open connections, trio", "connection", True, (4, 64, 1024), partial(driver_connections, trio_tasks)),
+    Subject("requests at once, selectors", "request", False, (4, 16, 64, 256), partial(driver_queue, readiness_loop)),
+    Subject("requests at once, trio", "request", False, (4, 16, 64, 256), partial(driver_queue, trio_tasks)),
 ]
 
 
@@ -206,48 +302,46 @@ def measure(subject: Subject, rounds: int) -> list[float]:
     return best
 
 
-def grows(subject: Subject, costs: list[float]) -> bool:
+GROWS = "GROWS"
+
+
+def verdict(subject: Subject, costs: list[float]) -> str:
     """Whether the largest costs more than in proportion to the cheapest; or more at all, where it should be flat."""
     shares = costs if subject.is_flat else [cost / size for cost, size in zip(costs, subject.sizes, strict=True)]
-    return shares[-1] > TOLERANCE * min(shares)
+    if shares[-1] > TOLERANCE * min(shares):
+        return GROWS
+    return "flat" if subject.is_flat else "linear"
 
 
 def print_table(subject: Subject, costs: list[float]) -> None:
-    verdict = "GROWS" if grows(subject, costs) else "flat" if subject.is_flat else "linear"
-    print(f"{subject.name}: {verdict}")
+    print(f"{subject.name}: {verdict(subject, costs)}")
     for size, cost in zip(subject.sizes, costs, strict=True):
         share = "" if subject.is_flat else f"{cost / size:12.3f} µs per {subject.unit}"
         print(f"{size:10}{cost:12.2f} µs{share}")
     print()
 
 
-def plot(found: dict[str, tuple[Subject, list[float]]], path: str) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(3, 3, figsize=(12, 10), layout="constrained")
-    for axis, (subject, costs) in zip(axes.flat, found.values(), strict=True):
-        axis.loglog(subject.sizes, costs, marker="o")
-        axis.set(title=subject.name, xlabel=f"{subject.unit}s", ylabel="µs", ylim=(1, None))
-        axis.grid(visible=True, alpha=0.3)
-    figure.savefig(path)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="how often each size has its turn (%(default)s)")
-    parser.add_argument("--plot", metavar="FILE.svg", help="draw what was found, with matplotlib")
+    parser.add_argument("--json", metavar="FILE", help="where to keep what was found")
     options = parser.parse_args()
-    found = {}
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    found: dict[str, dict[str, Any]] = {}
     for subject in SUBJECTS:
-        costs = measure(subject, options.rounds)
+        try:
+            costs = measure(subject, options.rounds)
+        except ImportError as error:
+            print(f"{subject.name} is left out: {error}\n")
+            continue
         print_table(subject, costs)
-        found[subject.name] = subject, costs
-    if options.plot:
-        plot(found, options.plot)
-    return int(any(grows(subject, costs) for subject, costs in found.values()))
+        microseconds = [round(cost, 2) for cost in costs]
+        kept = {"unit": subject.unit, "verdict": verdict(subject, costs), "sizes": subject.sizes, "us": microseconds}
+        found[subject.name] = kept
+    if options.json:
+        results.write(options.json, {"rounds": options.rounds}, {"subjects": found})
+    return int(any(kept["verdict"] == GROWS for kept in found.values()))
 
 
 if __name__ == "__main__":
