@@ -59,7 +59,7 @@ def uvicorn(http: str) -> Server:
 
 def granian(interface: str) -> Server:
     arguments = ("-m", "granian", f"apps:{interface}", "--interface", interface, "--port", "{port}", "--workers", "1")
-    options = ("--no-access-log", "--log-level", "error", "--http", "1")
+    options = ("--no-access-log", "--log-level", "error", "--http", "1", "--backlog", ROOM, "--backpressure", ROOM)
     kind = interface.upper()
     return Server(f"granian {kind}", kind, (*arguments, *options), ("granian",), holds_idle=kind == "ASGI")
 

@@ -1,249 +1,166 @@
-"""The same requests to h1core and to its peers, around the same application: what differs.
+"""The same requests to h1core and to its peers, around the same application: what differs in the answers.
 
-python benchmarks/same_as_peers.py
+python benchmarks/same_as_peers.py [PEER]... [--peers-python PYTHON]
 
-Each request goes as raw bytes over a connection of its own. Status, fields and body of every answer are compared,
-Server, Date and the case of names left aside. docs/peers.md explains each line of the output; a difference that is not
-explained there is a bug here or there. A peer is an entry in PEERS, an interface one in APPS.
+waitress    a Flask application (same_flask.py); docs/peers.md explains each line of the output
+hypercorn   a Starlette application, on trio (same_starlette.py); docs/peers-asgi.md
+
+Each request goes out as raw bytes on a connection of its own, and the answer is read until the server closes or nothing
+more comes. Compared are interim and final statuses, fields but Server and Date and the case of their names, and the
+body without its framing. A difference that is not explained is a bug here or there.
 """
 
+import argparse
 import contextlib
-import functools
-import http.client
-import importlib.util
-import io
-import os
+import importlib
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-PATIENCE_S = 20.0
-LEFT_ASIDE = {"server", "date"}
+from serving import PATIENCE_S, Running, is_installed, running
+
+QUIET_S = 2.0
+"""How long an answer may pause before it is taken for whole; hypercorn does not always close."""
+
+IGNORED = {b"server", b"date"}
 
 
 class Peer(NamedTuple):
-    """A server to compare with: its interface, what to run, what must be installed."""
+    """A server to compare with."""
 
-    interface: str
+    module: str
+    """Has the application, as `make_app`, and the requests."""
     arguments: tuple[str, ...]
-    needs: str
+    needs: tuple[str, ...]
+    with_reasons: bool
+    """Whether the application gives reason phrases, which are compared then."""
 
 
-OURS = ("-m", "h1core", "{app}", "--bind", "127.0.0.1:{port}")
-APPS = {"wsgi": "same_as_peers:flask_app"}
 PEERS = {
-    "waitress": Peer("wsgi", ("-m", "waitress", "--listen=127.0.0.1:{port}", "{app}"), "waitress"),
-}
-
-
-def flask_app(environ: dict[str, Any], start_response: Any) -> Any:
-    return make_flask_app()(environ, start_response)
-
-
-@functools.cache
-def make_flask_app() -> Any:
-    import flask
-
-    app = flask.Flask(__name__)
-    app.secret_key = "not a secret"
-    methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-
-    @app.route("/echo", methods=methods)
-    def echo() -> Any:
-        request = flask.request
-        told = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "CONTENT_LENGTH")
-        names = [*told, *sorted(name for name in request.environ if name.startswith(("HTTP_", "CONTENT_TYPE")))]
-        lines = [f"{name}={request.environ.get(name)!r}" for name in names if name != "HTTP_HOST"]
-        return flask.Response("\n".join([*lines, repr(request.get_data())]), mimetype="text/plain")
-
-    @app.get("/stream")
-    def stream() -> Any:
-        return flask.Response(iter(["one ", "", "two"]), mimetype="text/plain")
-
-    @app.get("/status/<int:code>")
-    def status(code: int) -> Any:
-        return "body" if code not in (204, 304) else "", code
-
-    @app.get("/cookies")
-    def cookies() -> Any:
-        response = flask.Response("two")
-        response.set_cookie("a", "1")
-        response.set_cookie("b", "2")
-        return response
-
-    @app.get("/reason")
-    def reason() -> Any:
-        return flask.Response("own words", status="200 Fine by me")
-
-    @app.get("/short")
-    def short() -> Any:
-        return flask.Response(iter(["four"]), headers={"Content-Length": "9"}, mimetype="text/plain")
-
-    @app.get("/long")
-    def long() -> Any:
-        return flask.Response(iter(["four", "more"]), headers={"Content-Length": "4"}, mimetype="text/plain")
-
-    @app.get("/hop")
-    def hop() -> Any:
-        return flask.Response("x", headers={"Connection": "close"})
-
-    @app.get("/fails")
-    def fails() -> Any:
-        raise ValueError("the application's own")
-
-    @app.get("/file")
-    def file() -> Any:
-        return flask.send_file(Path(__file__).with_name("README.md"), mimetype="text/plain", etag=False)
-
-    return app
-
-
-def request(line: str, *fields: str, body: bytes = b"") -> bytes:
-    head = "".join(f"{each}\r\n" for each in (f"{line} HTTP/1.1", "Host: example", *fields, ""))
-    return head.encode("latin-1") + body
-
-
-CHUNKS = b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
-REQUESTS = {
-    "GET": request("GET /echo"),
-    "GET, query": request("GET /echo?a=b%20c&d"),
-    "GET, escapes in the path": request("GET /ech%6F?x"),
-    "GET, two slashes": request("GET //echo"),
-    "GET, absolute target": request("GET http://example/echo?a"),
-    "GET, HTTP/1.0": b"GET /echo HTTP/1.0\r\n\r\n",
-    "GET, HTTP/1.0 keep-alive": b"GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    "GET, close": request("GET /echo", "Connection: close"),
-    "GET, a field twice": request("GET /echo", "X-A: 1", "X-A: 2"),
-    "GET, cookies twice": request("GET /echo", "Cookie: a=b", "Cookie: c=d"),
-    "GET, underscore in a name": request("GET /echo", "X_A: 1"),
-    "GET, latin-1 in a value": request("GET /echo", "X-A: \xe9"),
-    "HEAD": request("HEAD /echo"),
-    "OPTIONS": request("OPTIONS /echo"),
-    "OPTIONS *": request("OPTIONS *"),
-    "POST": request("POST /echo", "Content-Length: 5", "Content-Type: text/plain", body=b"hello"),
-    "POST, empty": request("POST /echo", "Content-Length: 0"),
-    "POST, chunked": request("POST /echo", "Transfer-Encoding: chunked", body=CHUNKS),
-    "POST, 100-continue": request("POST /echo", "Content-Length: 5", "Expect: 100-continue", body=b"hello"),
-    "method unknown": request("BREW /echo"),
-    "not found": request("GET /missing"),
-    "stream": request("GET /stream"),
-    "stream, HTTP/1.0": b"GET /stream HTTP/1.0\r\n\r\n",
-    "stream, HEAD": request("HEAD /stream"),
-    "204": request("GET /status/204"),
-    "304": request("GET /status/304"),
-    "205": request("GET /status/205"),
-    "418": request("GET /status/418"),
-    "cookies": request("GET /cookies"),
-    "own reason": request("GET /reason"),
-    "file": request("GET /file"),
-    "body too short": request("GET /short"),
-    "body too long": request("GET /long"),
-    "hop-by-hop field": request("GET /hop"),
-    "application fails": request("GET /fails"),
-    "no Host": b"GET /echo HTTP/1.1\r\n\r\n",
-    "not HTTP": b"hello\r\n\r\n",
+    "waitress": Peer(
+        "same_flask",
+        ("-m", "waitress", "--listen=127.0.0.1:{port}", "--call", "same_flask:make_app"),
+        ("waitress", "flask"),
+        with_reasons=True,
+    ),
+    "hypercorn": Peer(
+        "same_starlette",
+        ("-m", "hypercorn", "same_starlette:make_app()", "--bind", "127.0.0.1:{port}", "--worker-class", "trio"),
+        ("hypercorn", "trio", "starlette", "multipart"),
+        with_reasons=False,
+    ),
 }
 
 
 class Answer(NamedTuple):
     status: str
-    fields: dict[str, str]
-    body: str
+    fields: list[tuple[bytes, bytes]]
+    body: bytes
 
 
-@contextlib.contextmanager
-def running(arguments: tuple[str, ...], app: str) -> Iterator[int]:
-    """A server process, and its port."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    command = [sys.executable, *(argument.format(port=port, app=app) for argument in arguments)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, env=dict(os.environ), **cast(Any, quiet))
-    try:
-        give_up_at = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            if time.monotonic() > give_up_at or process.poll() is not None:
-                raise SystemExit(f"{command} did not start")
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
-
-
-class _Wire(io.BytesIO):
-    """What HTTPResponse takes for a socket."""
-
-    def makefile(self, mode: str) -> "_Wire":
-        return self
-
-
-def ask(port: int, name: str) -> Answer:
-    """Send a request, read until the answer is whole or the server closes or a second is over, and take it apart."""
+def ask(server: Running, wire: bytes, half_closes: bool) -> bytes:
+    """All that comes of it, until the server closes, or nothing more comes."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
-        sock.sendall(REQUESTS[name])
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as client:
+        client.sendall(wire)
+        if half_closes:
+            client.shutdown(socket.SHUT_WR)
+        client.settimeout(QUIET_S)
         with contextlib.suppress(OSError):
-            if "close" not in name:
-                sock.shutdown(socket.SHUT_WR)
-            while data := sock.recv(1 << 16):
+            while data := client.recv(65536):
                 received += data
-    method = "HEAD" if "HEAD" in name else "GET"
-    response = http.client.HTTPResponse(cast(socket.socket, _Wire(received)), method=method)
-    try:
-        response.begin()
-    except (http.client.HTTPException, OSError) as error:
-        return Answer(f"no answer ({type(error).__name__})", {}, "")
-    try:
-        body = response.read().decode("latin-1")
-    except http.client.IncompleteRead as error:
-        body = f"{error.partial.decode('latin-1')} (cut)"
-    fields: dict[str, str] = {}
-    for name_as_sent, value in response.getheaders():
-        field = name_as_sent.lower()
-        if field not in LEFT_ASIDE:
-            fields[field] = f"{fields[field]}, {value}" if field in fields else value
-    return Answer(f"{response.status} {response.reason}", fields, body)
+    return received
 
 
-def differences(ours: Answer, theirs: Answer) -> Iterator[str]:
+def answers(wire: bytes, is_head: bool, with_reasons: bool) -> list[Answer]:
+    """The answers on the wire: fields sorted, body without chunks."""
+    found: list[Answer] = []
+    while wire:
+        head, end, wire = wire.partition(b"\r\n\r\n")
+        if not end or not head.startswith(b"HTTP/1."):
+            return [*found, Answer(f"no answer: {head[:60]!r}", [], b"")]
+        line, *field_lines = head.split(b"\r\n")
+        _, status, *reason = line.decode("latin-1").split(" ", 2)
+        pairs = [(name.lower(), value.strip()) for name, _, value in (field.partition(b":") for field in field_lines)]
+        fields = dict(pairs)
+        body = b""
+        if not (is_head or status.startswith("1") or status in ("204", "304")):
+            if fields.get(b"transfer-encoding") == b"chunked":
+                body, wire = unchunked(wire)
+            else:
+                length = int(fields.get(b"content-length", len(wire)))
+                body, wire = wire[:length] + b" (cut)" * (length > len(wire)), wire[length:]
+        said = " ".join([status, *reason]) if with_reasons else status
+        found.append(Answer(said, sorted(pair for pair in pairs if pair[0] not in IGNORED), body))
+    return found
+
+
+def unchunked(wire: bytes) -> tuple[bytes, bytes]:
+    body = b""
+    while True:
+        size, _, wire = wire.partition(b"\r\n")
+        length = int(size, 16) if size else 0
+        if not length:
+            return body, wire.partition(b"\r\n")[2]
+        body += wire[:length]
+        wire = wire[length + 2 :]
+
+
+def differences(ours: list[Answer], theirs: list[Answer]) -> Iterator[str]:
     """What is not the same, ours first."""
-    if ours.status != theirs.status:
-        yield f"status: {ours.status} | {theirs.status}"
-    for field in sorted({*ours.fields, *theirs.fields}):
-        mine, other = ours.fields.get(field, "–"), theirs.fields.get(field, "–")
-        if mine != other:
-            yield f"{field}: {mine} | {other}"
-    if ours.body != theirs.body:
-        mine_lines, other_lines = ours.body.splitlines(), theirs.body.splitlines()
-        only_mine = " ".join(line for line in mine_lines if line not in other_lines)
-        only_other = " ".join(line for line in other_lines if line not in mine_lines)
-        yield f"body: {only_mine[:100]!r} | {only_other[:100]!r}"
+    our_statuses, their_statuses = ([answer.status for answer in each] for each in (ours, theirs))
+    if our_statuses != their_statuses:
+        yield f"status: {', '.join(our_statuses)} | {', '.join(their_statuses)}"
+    if len(ours) != len(theirs):
+        return  # nothing says which belongs to which
+    for mine, other in zip(ours, theirs, strict=True):
+        only_mine = [pair for pair in mine.fields if pair not in other.fields]
+        only_other = [pair for pair in other.fields if pair not in mine.fields]
+        if only_mine or only_other:
+            yield f"fields: {in_words(only_mine)} | {in_words(only_other)}"
+        if mine.body != other.body:
+            my_lines, other_lines = mine.body.splitlines(), other.body.splitlines()
+            only_my_lines = b" ".join(line for line in my_lines if line not in other_lines)
+            only_other_lines = b" ".join(line for line in other_lines if line not in my_lines)
+            yield f"body: {only_my_lines[:300]!r} | {only_other_lines[:300]!r}"
+
+
+def in_words(fields: list[tuple[bytes, bytes]]) -> str:
+    return "; ".join(b": ".join(pair).decode("latin-1") for pair in fields) or "–"
+
+
+def compare(name: str, python: str) -> None:
+    peer = PEERS[name]
+    asked = importlib.import_module(peer.module)
+    ours = ("-m", "h1core", f"{peer.module}:make_app", "--factory", "--bind", "127.0.0.1:{port}")
+    same = []
+    print(f"h1core | {name}")
+    with (  # sets, of methods for example, come in one order
+        running(ours, python=python, PYTHONHASHSEED="0") as our_server,
+        running(peer.arguments, python=python, PYTHONHASHSEED="0") as their_server,
+    ):
+        for request, wire in asked.REQUESTS.items():
+            received = [ask(server, wire, request in asked.HALF_CLOSES) for server in (our_server, their_server)]
+            both = [answers(each, wire.startswith(b"HEAD"), peer.with_reasons) for each in received]
+            found = list(differences(*both))
+            for line in found:
+                print(f"  {request}: {line}")
+            if not found:
+                same.append(request)
+    print(f"  the same: {len(same)} of {len(asked.REQUESTS)}: {'; '.join(same)}")
 
 
 def main() -> None:
-    for name, peer in PEERS.items():
-        if importlib.util.find_spec(peer.needs) is None:
-            print(f"{name} is not installed")
-            continue
-        app = APPS[peer.interface]
-        with running(OURS, app) as our_port, running(peer.arguments, app) as their_port:
-            same = []
-            print(f"h1core | {name}")
-            for asked in REQUESTS:
-                found = list(differences(ask(our_port, asked), ask(their_port, asked)))
-                for line in found:
-                    print(f"  {asked}: {line}")
-                if not found:
-                    same.append(asked)
-            print(f"  the same: {len(same)} of {len(REQUESTS)}: {'; '.join(same)}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"{', '.join(PEERS)} (default all)")
+    parser.add_argument("--peers-python", default=sys.executable, help="the interpreter that has peers and frameworks")
+    options = parser.parse_args()
+    for name in options.peers or PEERS:
+        if is_installed(PEERS[name].needs, options.peers_python):
+            compare(name, options.peers_python)
+        else:
+            print(f"{name} is left out: {', '.join(PEERS[name].needs)} must be installed")
 
 
 if __name__ == "__main__":

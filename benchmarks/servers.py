@@ -115,13 +115,11 @@ def measure_idle(servers: Iterable[Server], options: argparse.Namespace) -> dict
                 turns.add(
                     "without", server.name, loads.run(process, LOADS["small"], options.seconds, options.connections)
                 )
-                memory = []
-                for count in (FEW, options.idle - FEW):
-                    for connection in idle_connections(process, count):
-                        stack.enter_context(connection)
-                    time.sleep(SETTLE_S)
-                    memory.append(process.resident_bytes())
-                sizes[server.name].append((memory[1] - memory[0]) / (options.idle - FEW))
+                try:
+                    sizes[server.name].append(bytes_of_an_idle_one(process, options.idle, stack))
+                except OSError as error:
+                    print(f"{server.name} does not hold {options.idle} idle connections: {error}", file=sys.stderr)
+                    continue
                 turns.add(
                     "beside", server.name, loads.run(process, LOADS["small"], options.seconds, options.connections)
                 )
@@ -129,7 +127,19 @@ def measure_idle(servers: Iterable[Server], options: argparse.Namespace) -> dict
     return {
         name: {"bytes": round(statistics.median(each)), "without": without[name], "beside": beside[name]}
         for name, each in sizes.items()
+        if name in beside
     }
+
+
+def bytes_of_an_idle_one(server: Running, idle: int, stack: contextlib.ExitStack) -> float:
+    """Open idle connections, which the stack closes. Raises OSError when the server does not take so many."""
+    memory = []
+    for count in (FEW, idle - FEW):
+        for connection in idle_connections(server, count):
+            stack.enter_context(connection)
+        time.sleep(SETTLE_S)
+        memory.append(server.resident_bytes())
+    return (memory[1] - memory[0]) / (idle - FEW)
 
 
 # Telling
