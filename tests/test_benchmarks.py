@@ -1,6 +1,7 @@
 """The benchmarks run, and the page of figures says what they have kept. Nothing is asked of the figures."""
 
 import http.client
+import importlib
 import shutil
 import subprocess
 import sys
@@ -47,8 +48,7 @@ def test_servers_are_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "mode"), FLOORS)
 def test_a_floor_answers_again_and_again(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from serving import running
-
+    running = importlib.import_module("serving").running
     with running(("floors.py", name, "{port}", mode)) as server:
         client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         for _ in range(3):
