@@ -20,6 +20,8 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "figure.facecolor": "white",
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.w_pad": 0.1,
 }
 
 
@@ -60,9 +62,9 @@ def servers(found: dict[str, Any]) -> Any:
     names = [name for name in SERVERS if any(name in found[load] for load in LOADS if load in found)]
     panels = [
         (
-            f"{load.name}: {load.what}",
+            load.name,
             {name: row["rate"] / 1000 for name, row in found[load.name].items()},
-            "k requests/s",
+            "thousand requests/s",
         )
         for load in LOADS.values()
         if load.name in found
@@ -91,7 +93,7 @@ def colour(server: Server) -> str:
 def label(figure: float | None) -> str:
     if figure is None:
         return ""
-    return f"{figure:.0f}" if figure >= 100 else f"{figure:.1f}"
+    return f"{figure:.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}"
 
 
 def growth(found: dict[str, Any]) -> Any:
@@ -106,7 +108,7 @@ def growth(found: dict[str, Any]) -> Any:
         if row["verdict"] != "flat":
             axis.loglog(sizes, [costs[-1] * size / sizes[-1] for size in sizes], "--", color=FLOOR)
         axis.loglog(sizes, costs, marker="o", color=OURS)
-        axis.set(title=name, xlabel=f"{row['unit']}s", ylabel="µs")
+        axis.set(title=name, xlabel=row["unit"] if row["unit"] == "KiB" else f"{row['unit']}s", ylabel="µs")
         axis.set_xticks(sizes, [str(size) for size in sizes])
         axis.minorticks_off()
         axis.set_ylim(1, max(costs) * 10 if row["verdict"] == "flat" else None)
