@@ -278,8 +278,10 @@ class Connection:
             self._is_writing = False
             self._tell_news()
 
-    def flush_now(self) -> bool:
-        """Write what can be written without waiting; whether that was all."""
+    def end_response(self) -> bool:
+        """A response is complete: let who waits look around, and write without waiting; whether that was all."""
+        if self._is_reading or self._news is not None:
+            self.interrupt_waiters()
         return not self._is_writing and self.write_now()
 
     def write_now(self) -> bool:

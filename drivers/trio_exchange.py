@@ -79,8 +79,16 @@ class TrioExchange(Exchange):
         conn = self._connection.conn
         if self.progress is not NONE and conn.close_reason is CloseReason.CONTINUE_OWED:
             return b"", False  # its client was never told to send it
-        piece = await self.receive()
         inbox = self._connection.inbox
+        if len(inbox) == 2 and type(data := inbox[0]) is Data and self._is_current() and not self._is_receiving:
+            # Fast path: the whole body has come, with its end. 3 of 14 µs.
+            end = inbox[1]
+            if type(end) is EndOfMessage:
+                inbox.clear()
+                self._end_body(end)
+                self._look()
+                return as_bytes(data.data), False
+        piece = await self.receive()
         if piece and inbox and type(inbox[0]) is EndOfMessage:
             await self.receive()
         if self._body_is_over:
@@ -91,7 +99,7 @@ class TrioExchange(Exchange):
         connection = self._connection
         conn, inbox = connection.conn, connection.inbox
         while not self._body_is_over:
-            if self.progress is COMPLETE or self.is_over:
+            if not self._is_current():
                 raise self._body_lost()
             if inbox:
                 event = inbox[0]
@@ -101,8 +109,7 @@ class TrioExchange(Exchange):
                 if type(event) is not EndOfMessage:
                     raise self._body_lost()  # it may be the next request: not to be taken here
                 inbox.popleft()
-                self._body_is_over = True
-                self.request.trailers = event.trailers
+                self._end_body(event)
                 break
             if conn.state is not State.RECEIVING and conn.state is not State.DUPLEX:
                 raise self._body_lost()
@@ -112,6 +119,14 @@ class TrioExchange(Exchange):
             if conn.wants_read:
                 await connection.read()
         return b""
+
+    def _is_current(self) -> bool:
+        """Whether the connection is still at this request."""
+        return self.progress is not COMPLETE and not self.is_over
+
+    def _end_body(self, end: EndOfMessage) -> None:
+        self._body_is_over = True
+        self.request.trailers = end.trailers
 
     def _body_lost(self) -> Exception:
         reason = self._connection.conn.close_reason
@@ -140,7 +155,9 @@ class TrioExchange(Exchange):
                 return
         connection.conn.send(event)
         if type(event) is Response:
-            self._note_begin(event)
+            self.progress = BEGUN if event.body is None else COMPLETE
+            if self._log is not None:
+                self._log(event)
         elif type(event) is EndOfMessage:
             self.progress = COMPLETE
         if self.progress is COMPLETE:
@@ -159,18 +176,14 @@ class TrioExchange(Exchange):
             if connection.conn.state in OVER:
                 return False  # `flush` says so
             raise
-        self._note_begin(response)
-        connection.interrupt_waiters()
-        return connection.flush_now()
-
-    def _check_progress(self) -> None:
-        if self.progress is COMPLETE or self.is_over:
-            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
-
-    def _note_begin(self, response: Response) -> None:
         self.progress = BEGUN if response.body is None else COMPLETE
         if self._log is not None:
             self._log(response)
+        return connection.end_response()
+
+    def _check_progress(self) -> None:
+        if not self._is_current():
+            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
 
     async def flush(self) -> None:
         """Write all that is owed."""
