@@ -83,8 +83,8 @@ def main(name: str, target: Target, seeds: Iterable[bytes]) -> None:
         (first / f"{number:04}").write_bytes(seed)
     print(f"{name}: the grown corpus and what is found go to {work}", flush=True)
     if has_atheris() and not options.stand_in:
-        # The alarm is of the wall clock: at low priority on a busy machine, 10 s can pass over 40 bytes.
-        flags = [f"-artifact_prefix={found}/", f"-max_len={MAX_INPUT_BYTES}", f"-seed={SEED}", "-timeout=120"]
+        # The alarm is of the wall clock: minutes can pass over 40 bytes where the process is stopped now and then.
+        flags = [f"-artifact_prefix={found}/", f"-max_len={MAX_INPUT_BYTES}", f"-seed={SEED}", "-timeout=1200"]
         flags += [f"-max_total_time={int(options.minutes * 60)}", "-print_final_stats=1", "-reload=0"]
         flags += [str(grown), str(CORPUS / name), str(first)]
         engine = atheris()

@@ -232,7 +232,9 @@ class Receiving(Lifecycle):
     def _stay_idle(self, now: float) -> None:
         """Nothing but empty lines came. They are no progress: a timer that runs goes on."""
         timers = self._timers
-        if not self._out.size and timers.head == NEVER and timers.keepalive == NEVER:
+        if timers.drain != NEVER:  # they had waited when the drain began, and might have been a request
+            self._end(CloseReason.DRAINING, now)
+        elif not self._out.size and timers.head == NEVER and timers.keepalive == NEVER:
             timers.keepalive = now + self._timeouts.keepalive_timeout
 
     def _receive_request(self, head_bytes: bytes, rest: bytes, now: float) -> list[Event]:
@@ -422,7 +424,7 @@ class Receiving(Lifecycle):
         had_last_word = self._had_last_word
         match timer:
             case Timer.HEAD:
-                if self._buffer.data:
+                if self._buffer.data and self._buffer.data != b"\r":  # half an empty line is no request
                     self._note_method(self._buffer.data)
                     self._queue_error(writer.error_response(408, "The request head took too long."), now)
                 self._end(CloseReason.HEAD_TIMEOUT, now)

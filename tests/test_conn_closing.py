@@ -12,6 +12,7 @@ from h1core import (
     Disposition,
     EndOfMessage,
     Event,
+    Limits,
     Refused,
     RefuseReason,
     Request,
@@ -283,6 +284,16 @@ def test_draining_in_each_state(state: State) -> None:
     before = conn.next_deadline
     conn.begin_drain()
     assert conn.next_deadline == before
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n\r", b"\r"])
+def test_empty_lines_that_waited_are_no_request_to_drain_for(empty: bytes) -> None:
+    conn = a_conn(limits=Limits(max_output_bytes=1))
+    play(conn, GET, OK, empty, Conn.begin_drain)
+    assert flush(conn)
+    assert conn.next_events() == []
+    assert conn.close_reason is CloseReason.DRAINING
+    assert conn.disposition is Disposition.LINGER
 
 
 @pytest.mark.parametrize(

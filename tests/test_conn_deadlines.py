@@ -65,6 +65,7 @@ LINGER, CLOSE, ABORT = Disposition.LINGER, Disposition.CLOSE, Disposition.ABORT
 LATE = {
     "says nothing": Late(Timer.HEAD, (), 10, b"", CloseReason.HEAD_TIMEOUT, LINGER),
     "says nothing but empty lines": Late(Timer.HEAD, (b"\r\n",), 10, b"", CloseReason.HEAD_TIMEOUT, LINGER),
+    "says half an empty line": Late(Timer.HEAD, (b"\r",), 10, b"", CloseReason.HEAD_TIMEOUT, LINGER),
     "begins a head": Late(Timer.HEAD, (GET[:-1],), 10, b"408", CloseReason.HEAD_TIMEOUT, LINGER),
     "begins a later head": Late(Timer.HEAD, (GET, OK, flush, b"G"), 10, b"408", CloseReason.HEAD_TIMEOUT, LINGER),
     "left a later head half": Late(

@@ -53,8 +53,10 @@ class Swarm:
         body_s = self.limits.max_body_bytes / t.min_body_rate
         # A connection may go through each of them once more, and a queue of requests may have to be worked off.
         rounds = -(-self.connections // self.limits.max_connections)
+        # With workers, a request may wait for one whose client takes nothing, and then have such a client itself.
+        write_s = t.write_timeout * (2 if self.threads else 1)
         return rounds * (
-            t.head_timeout + t.body_timeout + min(body_s, 600) + t.keepalive_timeout + t.write_timeout
+            t.head_timeout + t.body_timeout + min(body_s, 600) + t.keepalive_timeout + write_s
             + 2 * t.linger_timeout + t.queue_timeout + 20
         )  # fmt: skip
 
