@@ -29,7 +29,8 @@ ENOUGH_FINDS = 20
 TITLE = """# Mutants
 
 Known bugs, put in one at a time by `fuzz/mutate.py`, which has written this table. The simulation runs seeds from 0
-until {enough} have failed, {most} at most. "First" is how many seeds it took; the share says what to expect of others.
+until {enough} have failed, {most} at most, with the driver that a patch is for. "First" is how many seeds it took; the
+share says what to expect of others.
 
 | mutant | what is wrong with it | first | share of seeds | invariants that found it |
 | --- | --- | --- | --- | --- |
@@ -82,11 +83,13 @@ def copy_of_tree(folder: Path) -> Path:
 def judge(name: str, most: int = MOST_SEEDS, enough: int = ENOUGH_FINDS, first: int = 0) -> Verdict:
     """Apply a patch to a copy, and look for it."""
     patch = MUTANTS / f"{name}.patch"
-    sentence = patch.read_text("utf-8").splitlines()[0]
+    text = patch.read_text("utf-8")
+    sentence = text.splitlines()[0]
+    driver = "trio" if "+++ b/drivers/trio_" in text else "selectors"
     with tempfile.TemporaryDirectory(prefix="h1core-mutant-") as folder:
         tree = copy_of_tree(Path(folder))
         subprocess.run(["patch", "--quiet", "-p1", "--input", str(patch)], cwd=tree, check=True)
-        verdict = Verdict(name, sentence, *_simulate(tree, most, enough, first))
+        verdict = Verdict(name, sentence, *_simulate(tree, driver, most, enough, first))
         if not verdict.failed:
             verdict.by_properties = not _holds(tree)
     return verdict
@@ -96,10 +99,10 @@ def _environment(tree: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _simulate(tree: Path, most: int, enough: int, first: int) -> tuple[int, list[int], list[str]]:
+def _simulate(tree: Path, driver: str, most: int, enough: int, first: int) -> tuple[int, list[int], list[str]]:
     """How many seeds were run, which failed, and what did not hold."""
-    command = [sys.executable, "fuzz/simulate.py", "--json", "--first", str(first), "--runs", str(most)]
-    command += ["--failures", str(enough)]
+    command = [sys.executable, "fuzz/simulate.py", "--json", "--driver", driver, "--first", str(first)]
+    command += ["--runs", str(most), "--failures", str(enough)]
     done = subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
         if line.startswith("{"):
