@@ -216,8 +216,8 @@ class Job:
         """The loop has taken note that the worker is through: it may see the same job several times."""
 
     def run(self) -> None:
-        """Do the work, in a worker. Never raises."""
-        if not self._is_stale():
+        """Do the work, in a worker, unless nobody waits for it or it has waited too long. Never raises."""
+        if self._is_wanted and not self._is_stale():
             self._answer()
         release(self.request)
         self.is_over = True

@@ -28,7 +28,7 @@ from h1core.events import Data, Endpoints, Event, Request
 from h1core.server.turns import EVENTS_PER_TURN, WRITES_PER_TURN
 from h1core.state import CloseReason, Disposition, State
 
-from .answering import address_in_words
+from .answering import address_in_words, release
 from .collecting import Collector
 from .trio_transport import TrioTransport
 
@@ -131,6 +131,9 @@ class Connection:
             if inbox:
                 request = self._take(inbox.popleft())
                 if request is not None:
+                    if conn.state is State.CLOSED:  # a deadline came right behind it
+                        release(request)
+                        return
                     await self._answer(self, request)
                 if self._turn >= EVENTS_PER_TURN:
                     await self._end_turn()

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from h1core.events import Request
 from h1core.server import ServerCore
-from h1core.state import CloseReason
+from h1core.state import CloseReason, State
 from h1core.testing import FakeClock
 
 from . import faults
@@ -233,8 +233,10 @@ class World:
         return plan is not None and plan.waits
 
     def _see_call(self, lane: int, number: int) -> None:
-        """A request that has waited too long for a worker is not run."""
+        """A request that has waited too long for a worker is not run, and none whose connection is over."""
         conn = self.peers[lane].stream.conn
+        if conn is not None and conn.state is State.CLOSED:
+            violated(Invariant.APPLICATION, f"{number} is run, and its connection is over", lane)
         if self.swarm.threads and conn is not None:
             waited_s = self.clock.now - conn.whole_at
             if waited_s > self.swarm.timeouts.queue_timeout:

@@ -405,12 +405,33 @@ def test_completions_that_were_posted_when_the_server_closes_are_dropped_and_cou
 def test_a_stream_that_begins_after_the_server_has_closed_is_closed_and_holds_no_worker(make_world: MakeWorld) -> None:
     """Nobody takes its pieces any more, and nobody looks at what is posted: it must know by itself."""
     stream = Stream([1000] * 5)
-    world = make_world(stream, threads=1)
+
+    def close_and_stream(request: Request) -> Response:
+        world.server.close()
+        return stream(request)
+
+    world = make_world(close_and_stream, threads=1)
     asking(world)
-    world.server.close()
     world.workers.run_next()
     assert stream.ended == ["closed"]
     assert stream.pulled == 1
+
+
+def test_a_request_whose_connection_has_gone_is_not_run(make_world: MakeWorld) -> None:
+    ran = []
+
+    def handler(request: Request) -> Response:
+        ran.append(request.target)
+        return Response(200, (), bytes(1000))
+
+    world = make_world(handler, threads=1)
+    late = asking(world, get(b"/first") + get(b"/second"), window_bytes=100)
+    world.work()
+    write_deadline(world, late)
+    world.workers.run_next()
+    assert ran == [b"/first"]
+    world.server.tick(0)
+    assert (dropped(world), outstanding(world)) == (1, 0)
 
 
 def test_a_later_connection_never_gets_an_earlier_ones_completion(make_world: MakeWorld) -> None:

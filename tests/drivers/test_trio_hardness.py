@@ -487,3 +487,20 @@ def test_whole_answers_are_still_whole() -> None:
         peer.send(GET * 200)
         assert [answer.body for answer in peer.answers()] == [b"hello"] * 200
         assert answers(b"") == []
+
+
+def test_a_request_whose_connection_has_gone_is_not_run() -> None:
+    """It was read while an earlier answer waited for room, and then the deadline for writing came."""
+    ran = []
+
+    async def handler(request: Request) -> Response:
+        ran.append(request.target)
+        return Response(200, (), bytes(1000))
+
+    with Client(handler, timeouts=Timeouts(write_timeout=5.0)) as client:
+        peer = client.connect(window_bytes=100)
+        peer.send(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+        peer.send(b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.wait(6)
+        assert peer.sees_reset
+        assert ran == [b"/first"]
