@@ -23,7 +23,7 @@ Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 NO_LEAD: Final[list[bytes]] = []
 
 
-def answer(handler: Handler, request: Request, failures: Failures = Exception, *, takes_whole: bool = False) -> Answer:
+def answer(handler: Handler, request: Request, failures: Failures = Exception, takes_whole: bool = False) -> Answer:
     """Run a handler. What it raises is logged, and a 500.
 
     So is what a streamed body raises before its first piece: nothing is said until that is there. `failures` is what
@@ -38,8 +38,11 @@ def answer(handler: Handler, request: Request, failures: Failures = Exception, *
             response = handler(request)
         finally:
             request.method = method  # whatever the handler made of it: the answer must fit what the client sent
-        if takes_whole and type(response) is Response and type(response.body) is WholeBody and method != b"HEAD":
-            return Response(response.status, response.headers, response.body.data), response.body, NO_LEAD
+        if type(response) is Response and method != b"HEAD":
+            if type(response.body) is bytes:
+                return response, None, NO_LEAD  # Fast path: `first_part` says the same.
+            if takes_whole and type(response.body) is WholeBody:
+                return Response(response.status, response.headers, response.body.data), response.body, NO_LEAD
         first, pieces = first_part(request, response)
         if pieces is None or (takes_whole and type(pieces) is FileBody):
             return first, pieces, NO_LEAD

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from h1core.errors import Disconnected
 from h1core.events import FileSlice, Request, Response
@@ -173,15 +173,24 @@ class WorkerPieces:
             self._changed.notify()
 
 
+class Work(NamedTuple):
+    """What all jobs of a server have in common."""
+
+    handler: Handler
+    is_stale: Callable[[float], bool]
+    """Whether a request that was ready at an instant has waited too long."""
+    max_bytes: int
+    """How far a streamed body may be ahead of its client."""
+    post: "Callable[[Job], None]"
+
+
 class Job:
     """One request on its way through a worker. `owner` is the loop's own, and never looked at here."""
 
     __slots__ = (
-        "_handler",
-        "_is_stale",
         "_is_wanted",
-        "_max_bytes",
-        "_post",
+        "_ready_at",
+        "_work",
         "first",
         "is_counted",
         "is_over",
@@ -190,21 +199,11 @@ class Job:
         "request",
     )
 
-    def __init__(
-        self,
-        owner: object,
-        request: Request,
-        handler: Handler,
-        is_stale: Callable[[], bool],
-        max_bytes: int,
-        post: "Callable[[Job], None]",
-    ) -> None:
+    def __init__(self, owner: object, request: Request, ready_at: float, work: Work) -> None:
         self.owner = owner
         self.request = request
-        self._handler = handler
-        self._is_stale = is_stale
-        self._max_bytes = max_bytes
-        self._post = post
+        self._ready_at = ready_at
+        self._work = work
         self._is_wanted = True
         self.first: Response | None = None
         """What to send first; None while the handler runs, and for good when the request was stale."""
@@ -217,11 +216,11 @@ class Job:
 
     def run(self) -> None:
         """Do the work, in a worker, unless nobody waits for it or it has waited too long. Never raises."""
-        if self._is_wanted and not self._is_stale():
+        if self._is_wanted and not self._work.is_stale(self._ready_at):
             self._answer()
         release(self.request)
         self.is_over = True
-        self._post(self)
+        self._work.post(self)
 
     def abandon(self) -> None:
         """Nobody waits for the response any more; in the loop. A worker that has more to say than its first word is
@@ -232,21 +231,21 @@ class Job:
             self.pieces.close()
 
     def _answer(self) -> None:
-        first, pieces, lead = answer(self._handler, self.request, BaseException, takes_whole=True)
+        first, pieces, lead = answer(self._work.handler, self.request, BaseException, takes_whole=True)
         if pieces is None:
             self.first = first
             return
         if type(pieces) is WholeBody:
             self.first = first
-            self._post(self)
+            self._work.post(self)
             close_quietly(pieces, BaseException)
             return
         if type(pieces) is FileBody:
             self._begin(first, FilePieces(pieces))
             return
-        passed_on = WorkerPieces(self._max_bytes, lambda: self._post(self))
+        passed_on = WorkerPieces(self._work.max_bytes, lambda: self._work.post(self))
         self._begin(first, passed_on)
-        self._post(self)
+        self._work.post(self)
         passed_on.feed(pieces, lead)
 
     def _begin(self, first: Response, pieces: Pieces) -> None:

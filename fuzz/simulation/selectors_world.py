@@ -111,11 +111,11 @@ class SelectorsDriver:
     # What holds
 
     def is_busy(self, conn: WatchedConn) -> bool:
-        connection = self.server._connections[conn]
+        connection = self.server._pump.connections[conn]
         return connection.job is not None or connection.pieces is not None
 
     def see_step(self) -> None:
-        connections = self.server._connections
+        connections = self.server._pump.connections
         if len(connections) != len(self.core._connections):
             violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")
         registered = 0
@@ -140,7 +140,7 @@ class SelectorsDriver:
             violated(Invariant.NOT_OVERLOOKED, "the server was told to end, and sleeps")
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
-        for conn, connection in server._connections.items():
+        for conn, connection in server._pump.connections.items():
             assert isinstance(conn, WatchedConn)
             stream = conn.stream
             if conn.disposition is Disposition.LINGER and not stream.output_ended:

@@ -241,6 +241,8 @@ class WatchedConn(Conn):
             what = "the end is near and nothing bounds it, or the other way round"
         elif new[KEEPALIVE] != NEVER and (state is not State.HEAD or owes_bytes):
             what = "a connection is taken for idle, and is not"
+        elif new[KEEPALIVE] != NEVER and not (self.wants_read and self.disposition is Disposition.KEEP):
+            what = "a driver asks nothing of an idle connection, and should"
         elif new[HEAD] != NEVER and state is not State.HEAD:
             what = "no head is read, and its deadline runs"
         elif idle and new[KEEPALIVE] == new[HEAD] == NEVER:

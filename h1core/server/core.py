@@ -142,12 +142,13 @@ class ServerCore:
         """The instant at which everything is to end that is not over, such as a handler without a connection."""
         return self._drain.deadline_at if self._drain.deadline_at != NEVER else None
 
-    def due_connections(self) -> list[Conn]:
+    def due_connections(self, seen_at: float | None = None) -> list[Conn]:
         """The connections whose deadline has come: call `handle_deadline` on each, and pump it.
 
-        Not all of them when there are many: `next_deadline` lies in the past until none is left.
+        Not all of them when there are many: `next_deadline` lies in the past until none is left. `seen_at` is when the
+        driver last looked at what had come, if that is past: what came later may yet be in time.
         """
-        now = self._clock()
+        now = self._clock() if seen_at is None else seen_at
         due: list[Conn] = []
         while looked_at := self._deadlines.due(now, DEADLINES_PER_TICK - len(due)):
             for conn in looked_at:

@@ -121,7 +121,7 @@ class SelectorsWorld(MemoryWorld):
             return True
         deadline = self.server.core.next_deadline
         is_due = deadline is not None and deadline <= self._clock()
-        return bool(self.server._ready) or self._sees_events() or is_due
+        return bool(self.server._pump.unfinished) or self._sees_events() or is_due
 
     def _sees_events(self) -> bool:
         selector = self._network.selector
@@ -132,7 +132,7 @@ class SelectorsWorld(MemoryWorld):
         return running > self.stage.parked_threads + sum(
             isinstance(connection.pieces, WorkerPieces)
             and connection.pieces._waiting_bytes > connection.pieces._max_bytes
-            for connection in self.server._connections.values()
+            for connection in self.server._pump.connections.values()
         )
 
     def _wait_for_threads(self) -> None:

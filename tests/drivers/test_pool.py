@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from h1core.drivers.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, WorkerPieces
+from h1core.drivers.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, Work, WorkerPieces
 
 from h1core import Request, Response
 from h1core.errors import Disconnected
@@ -49,7 +49,7 @@ class Bench:
         self.taken: list[Job] = []
 
     def job(self, handler: Handler = hello, max_bytes: int = 1000, owner: object = None) -> Job:
-        job = Job(owner, REQUEST, handler, lambda: False, max_bytes, self.pool.post)
+        job = Job(owner, REQUEST, 0.0, Work(handler, lambda ready_at: False, max_bytes, self.pool.post))
         self.pool.submit(job)
         return job
 
@@ -187,7 +187,7 @@ def test_a_handler_that_raises_whatever_does_not_cost_the_thread(
 
 def test_a_stale_job_has_no_answer(make_bench: MakeBench) -> None:
     bench = make_bench(1)
-    job = Job(None, REQUEST, hello, lambda: True, 1000, bench.pool.post)
+    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: True, 1000, bench.pool.post))
     bench.pool.submit(job)
     bench.take_until(lambda: job in bench.taken)
     assert (job.first, job.pieces, job.is_over) == (None, None, True)

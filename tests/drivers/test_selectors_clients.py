@@ -25,6 +25,7 @@ from .world import (
     World,
     ended,
     error_lines,
+    get,
     hello,
     large,
     numbered,
@@ -372,6 +373,28 @@ def test_an_idle_connection_is_let_go_in_order(world: World) -> None:
     world.tick()
     assert client.is_closed
     assert not client.sees_reset
+
+
+def test_what_came_while_a_handler_had_the_loop_is_in_time(make_world: MakeWorld) -> None:
+    def answer(request: Request) -> Response:
+        if request.target == b"/slow":
+            world.clock.advance(80.0)
+            other.send(GET)
+        return Response(200)
+
+    world = make_world(answer)
+    slow, other, silent = (world.connect(GET) for _ in range(3))
+    world.tick(2)
+    slow.send(get(b"/slow"))
+    world.tick(2)
+    other.read()
+    assert statuses(bytes(other.received)) == [200, 200]
+    assert ended(silent)
+    assert not ended(slow)
+    world.wait(74.9)
+    assert not ended(slow)
+    world.wait(0.1)
+    assert ended(slow)
 
 
 def test_a_request_that_crosses_the_end_of_keep_alive_meets_no_reset(world: World) -> None:

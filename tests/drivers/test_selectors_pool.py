@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from h1core.drivers import answering, selectors_driver
+from h1core.drivers import answering, pump
 
 from h1core import Conn, Request, Response, Timeouts
 from h1core.server import Phase
@@ -754,7 +754,7 @@ def test_a_response_that_the_loop_cannot_begin_ends_its_own_connection_only(
             raise RuntimeError("a bug of ours")
         return answering.send_first(conn, request, first)
 
-    monkeypatch.setattr(selectors_driver, "send_first", send_first)
+    monkeypatch.setattr(pump, "send_first", send_first)
     world.work(2)
     assert odd.sees_reset
     assert statuses(other.read()) == [200]
@@ -786,6 +786,45 @@ def test_deadlines_run_again_after_the_response(make_world: MakeWorld) -> None:
     assert not ended(client)
     world.wait(0.25)
     assert statuses(client.read()) == [408]
+
+
+def test_a_connection_is_watched_again_after_a_request_that_took_longer_than_its_last_deadline(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(threads=1, timeouts=Timeouts(queue_timeout=2 * HOUR_S))
+    client = asking(world)
+    world.work()
+    client.send(GET)
+    world.tick()
+    world.wait(HOUR_S)
+    world.work()
+    assert statuses(client.read()) == [200, 200]
+    world.wait(74.9)
+    assert not ended(client)
+    world.wait(0.1)
+    assert ended(client)
+
+
+def test_a_request_that_was_there_when_a_drain_began_reaches_a_worker_before_the_loop_waits(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(threads=1)
+    client = asking(world)
+    world.work()
+    client.send(GET)
+    waiting: list[int] = []
+    select = world.selector.select
+
+    def see(timeout: float | None = None) -> Any:
+        waiting.append(len(world.workers.jobs))
+        return select(timeout)
+
+    monkeypatch.setattr(world.selector, "select", see)
+    world.server.begin_drain()
+    world.tick()
+    assert waiting == [1]
+    world.work()
+    assert statuses(client.read()) == [200, 200]
 
 
 def test_a_body_that_comes_too_slowly_never_holds_a_worker(make_world: MakeWorld, note: Note) -> None:

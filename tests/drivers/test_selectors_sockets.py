@@ -121,7 +121,7 @@ class Loop:
 
     def accepted(self) -> socket.socket:
         """The server's end of its only connection."""
-        [connection] = self.server._connections.values()
+        [connection] = self.server._pump.connections.values()
         assert isinstance(connection.transport, socket.socket)
         return connection.transport
 
