@@ -150,10 +150,11 @@ def _grid(outcome: Outcome, entries: list[Entry]) -> Iterator[str]:
 
 
 def _end_of(outcome: Outcome, lane: int) -> str:
-    conn = outcome.world.peers[lane].stream.conn
-    if conn is None:
+    """Why a connection ended, as far as the story goes; what came of tearing the world down is no part of it."""
+    if outcome.world.peers[lane].stream.conn is None:
         return "never accepted"
-    return conn.close_reason.name.lower().replace("_", " ") if conn.close_reason else "open"
+    reasons = [e.detail for e in outcome.world.trace.all if e.lane == lane and e.verb == "ends because"]
+    return str(reasons[-1]).lower().replace("_", " ") if reasons else "open"
 
 
 def _bar(states: dict[int, tuple[str, int]], lane: int, column: dict[int, int], end: int) -> Iterator[str]:

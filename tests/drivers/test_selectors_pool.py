@@ -424,7 +424,7 @@ def test_a_request_whose_connection_has_gone_is_not_run(make_world: MakeWorld) -
         ran.append(request.target)
         return Response(200, (), bytes(1000))
 
-    world = make_world(handler, threads=1)
+    world = make_world(handler, threads=1, timeouts=Timeouts(queue_timeout=HOUR_S))  # it is not the queue's doing
     late = asking(world, get(b"/first") + get(b"/second"), window_bytes=100)
     world.work()
     write_deadline(world, late)
