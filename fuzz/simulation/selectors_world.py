@@ -146,7 +146,9 @@ class SelectorsDriver:
             if conn.disposition is Disposition.LINGER and not stream.output_ended:
                 violated(Invariant.GENTLE_END, "all is written, and the writing side is open", conn.lane)
             if connection.job is None and conn.wants_read and stream.ready & READ:
-                violated(Invariant.NOT_OVERLOOKED, f"bytes, or their end, wait to be read by {conn.clocks()}", conn.lane)
+                violated(
+                    Invariant.NOT_OVERLOOKED, f"bytes, or their end, wait to be read by {conn.clocks()}", conn.lane
+                )
             if conn.output_bytes and stream.ready & WRITE:
                 violated(Invariant.NOT_OVERLOOKED, f"there is room for what is owed: {conn.clocks()}", conn.lane)
             if not conn.output_bytes and isinstance(connection.pieces, InlinePieces):

@@ -268,7 +268,9 @@ class TrioDriver:
             stream = conn.stream
             waits = conn.state not in (State.HANDLING, State.RESPONDING) and not conn.output_bytes
             if waits and conn.wants_read and stream.ready & READ:
-                violated(Invariant.NOT_OVERLOOKED, f"bytes, or their end, wait to be read by {conn.clocks()}", conn.lane)
+                violated(
+                    Invariant.NOT_OVERLOOKED, f"bytes, or their end, wait to be read by {conn.clocks()}", conn.lane
+                )
             if conn.output_bytes and stream.ready & WRITE:
                 violated(Invariant.NOT_OVERLOOKED, f"there is room for what is owed: {conn.clocks()}", conn.lane)
 
