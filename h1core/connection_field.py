@@ -9,12 +9,6 @@ NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 """What a message without the field says."""
 
 
-CLOSE: Final = frozenset({b"close"})
-KEEP_ALIVE: Final = frozenset({b"keep-alive"})
-USUAL: Final = {b"keep-alive": KEEP_ALIVE, b"Keep-Alive": KEEP_ALIVE, b"close": CLOSE, b"Close": CLOSE}
-"""What nearly every message with the field says; a look-up instead of a call."""
-
-
 def options(value: bytes) -> frozenset[bytes]:
     """The options in the value of a Connection or Expect field, lower-case. Never raises.
 

@@ -83,8 +83,8 @@ _host: Final = rb"(?:" + _ip_literal + rb"|" + _reg_name + rb")"
 #   Host = uri-host [ ":" port ], port = *DIGIT
 # Groups: the host; the port without leading zeros, or nothing. Five digits that pass 65535 are the caller's to see.
 HOST: Final = _compile(rb"(" + _host + rb")(?::0*+([0-9]{0,5}))?")
-# Nearly every one, in a third of the time.
-PLAIN_HOST: Final = _compile(rb"[0-9A-Za-z.\-]++(?::[0-9]{1,4}+)?+")
+# The bytes of nearly every one without a port, which is a reg-name then, for `translate`: a tenth of the time.
+PLAIN_HOST_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-"
 
 # RFC 9112 §3.2.1, §3.2.2, §3.2.4
 #   origin-form    = absolute-path [ "?" query ]

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "fields": "errors grammar",
     "head": "errors config events grammar fields",
     "framing": "errors config grammar",
-    "request": "errors config events connection_field head framing",
+    "request": "errors config events grammar connection_field fields head framing",
     "body": "errors config grammar fields head",
     "writer": "errors state events grammar connection_field output framing",
     "lifecycle": "errors config state timers events buffer output",

@@ -19,11 +19,11 @@ CORE = Path(__file__).parent.parent / "benchmarks" / "core.py"
 
 FIGURES = {
     # stream: calls of functions written in Python, and of those in C
-    "small": (17, 28),
-    "browser": (17, 32),
-    "cold": (23, 41),
-    "post": (23, 40),
-    "chunked": (33, 66),
+    "small": (15, 14),
+    "browser": (16, 18),
+    "cold": (23, 35),
+    "post": (21, 23),
+    "chunked": (32, 52),
 }
 COUNTS_C_CALLS = sys.version_info[:2] == (3, 11)
 """Which calls of functions in C are told of differs from version to version."""

@@ -12,7 +12,7 @@ LIMITS = Limits()
 def parse(*lines: bytes) -> tuple[Request, dict[bytes, bytes]]:
     found = parse_head(b"\r\n".join(lines) + b"\r\n\r\n", LIMITS)
     assert isinstance(found, tuple), found
-    return found
+    return found[:2]
 
 
 def parse_with(*lines: bytes) -> tuple[Request, dict[bytes, bytes]]:
