@@ -140,27 +140,25 @@ class TrioExchange(Exchange):
 
     async def send(self, event: Sendable) -> None:
         """Send a response or a part of one, and wait while the peer does not keep up."""
-        connection = self._connection
+        if type(event) is Response and event.body is not None:
+            if not self.respond(event):
+                await self.flush()
+            return
         self._check_progress()
-        if type(event) is Response and event.body is None:
+        connection = self._connection
+        if type(event) is Response:
             self._look()
         if connection.conn.state in OVER:
             await self._raise_gone()
-        if self.request.method == b"HEAD":
-            if type(event) is Response and event.body is not None:
-                event, _ = first_part(self.request, event)
-            elif type(event) is Data:
-                connection.look()  # an endless body must see at some time that nobody is there
-                await connection.take_turn()
-                return
+        if type(event) is Data and self.request.method == b"HEAD":
+            connection.look()  # an endless body must see at some time that nobody is there
+            await connection.take_turn()
+            return
         connection.conn.send(event)
         if type(event) is Response:
-            self.progress = BEGUN if event.body is None else COMPLETE
-            if self._log is not None:
-                self._log(event)
+            self._note_begin(event, BEGUN)
         elif type(event) is EndOfMessage:
             self.progress = COMPLETE
-        if self.progress is COMPLETE:
             connection.interrupt_waiters()
         await self.flush()
 
@@ -176,10 +174,13 @@ class TrioExchange(Exchange):
             if connection.conn.state in OVER:
                 return False  # `flush` says so
             raise
-        self.progress = BEGUN if response.body is None else COMPLETE
+        self._note_begin(response, BEGUN if response.body is None else COMPLETE)
+        return connection.end_response()
+
+    def _note_begin(self, response: Response, progress: Progress) -> None:
+        self.progress = progress
         if self._log is not None:
             self._log(response)
-        return connection.end_response()
 
     def _check_progress(self) -> None:
         if not self._is_current():
@@ -188,7 +189,7 @@ class TrioExchange(Exchange):
     async def flush(self) -> None:
         """Write all that is owed."""
         conn = self._connection.conn
-        if self.progress is NONE and conn.state in OVER:
+        if self.progress is not COMPLETE and conn.state in OVER:
             await self._raise_gone()
         await self._connection.flush()
         if self.progress is not COMPLETE and conn.state is State.CLOSED:
