@@ -11,7 +11,7 @@ Events wait in `inbox` between whoever reads and whoever takes them. The task re
 does, and the server reads once before it drains and before it believes a deadline: what came in time counts.
 
 What is owed is written before an application is waited for, because meanwhile nobody would write. Only where writing
-would block although the peer still sends is there a second task for a while (`_wait_to_write`): neither side shall wait
+would block although the peer still sends is there a second task for a while (`_write_on`): neither side shall wait
 for the other to read first.
 """
 
@@ -274,9 +274,7 @@ class Connection:
         self._is_writing = True
         try:
             while self.conn.output_bytes:
-                await self._wait_to_write()
-                if self.conn.output_bytes:
-                    self.write_now()
+                await self._write_on()
         finally:
             self._is_writing = False
             self._tell_news()
@@ -306,17 +304,30 @@ class Connection:
                 return False
         return False
 
-    async def _wait_to_write(self) -> None:
-        """Wait until the transport takes more, and read meanwhile if the connection wants to."""
-        self._watch(self.conn)
-        self._turn = 0
-        if self._is_reading or not self.conn.wants_read:
-            await self.transport.wait_writable()
+    async def _write_on(self) -> None:
+        """Write as the transport takes it, and read meanwhile if the connection wants to."""
+        if not self._may_read_on:
+            await self._wait_to_write()
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read_on)
-            await self.transport.wait_writable()
+            await self._wait_to_write()
+            while self.conn.output_bytes and not (self._may_read_on and not self.inbox):
+                await self._wait_to_write()
             nursery.cancel_scope.cancel()
+
+    @property
+    def _may_read_on(self) -> bool:
+        """Whether nobody reads, and somebody should."""
+        return not self._is_reading and self.conn.wants_read
+
+    async def _wait_to_write(self) -> None:
+        """Wait until the transport takes more, and write that."""
+        self._watch(self.conn)
+        self._turn = 0
+        await self.transport.wait_writable()
+        if self.conn.output_bytes:
+            self.write_now()
 
     async def _read_on(self) -> None:
         """Read while writing has to wait: bodies that are collected, and one read of anything else."""
