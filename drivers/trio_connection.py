@@ -306,19 +306,18 @@ class Connection:
 
     async def _write_on(self) -> None:
         """Write as the transport takes it, and read meanwhile if the connection wants to."""
-        if not self._may_read_on:
+        if not self._may_read_on():
             await self._wait_to_write()
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read_on)
             await self._wait_to_write()
-            while self.conn.output_bytes and not (self._may_read_on and not self.inbox):
+            while self.conn.output_bytes and not (self._may_read_on() and not self.inbox):
                 await self._wait_to_write()
             nursery.cancel_scope.cancel()
 
-    @property
     def _may_read_on(self) -> bool:
-        """Whether nobody reads, and somebody should."""
+        """Whether nobody reads, and somebody should. No property: mypy would take it not to change."""
         return not self._is_reading and self.conn.wants_read
 
     async def _wait_to_write(self) -> None:
