@@ -33,7 +33,7 @@ STEPS_TO_SETTLE = 100
 LIMITS = [Limits(), TINY, replace(TINY, initial_buffer_bytes=TINY.max_buffer_bytes)]
 SECONDS = [0.0, 0.001, 0.001, 0.001, 1.0, 1.0, 9.0, 100.0]
 SHARES = [1.0, 0.5, 0.01, 0.0]
-WRITE_TIMEOUT = Timeouts().write_timeout
+TIMEOUTS = Timeouts()
 
 
 def run(data: bytes) -> None:
@@ -180,10 +180,12 @@ class World:
         conn = self.conn
         out = bytes(conn.data_to_send())
         count = round((self.tape.pick(SHARES) if share is None else share) * len(out))
+        due, longest = conn._timers.write, self.now + TIMEOUTS.write_timeout
         assert not self.attempt(lambda: conn.data_sent(conn.output_bytes + 1))
         conn.data_sent(count)
         if count and conn.output_bytes:
-            assert conn._timers.write == self.now + WRITE_TIMEOUT, "progress did not start the write deadline anew"
+            earned_s = count / TIMEOUTS.min_write_rate
+            assert conn._timers.write == min(due + earned_s, longest), "progress earns its share"
         self.journal.written += out[:count]
         assert bytes(conn.data_to_send()).startswith(out[count:]), "what was not taken comes again"
         self.take([])

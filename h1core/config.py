@@ -128,7 +128,13 @@ class Timeouts:
     """Idle between requests; longer than the 60 s after which common balancers let go. Then: a silent close."""
 
     write_timeout: float = 30.0
-    """Bytes are owed to the peer and it took none. Each byte taken starts it anew. Then: reset."""
+    """How far the peer may fall behind `min_write_rate` in taking what it is owed; who takes nothing for so long
+    is. Then: reset."""
+
+    min_write_rate: float = 2048.0
+    """Bytes a second. Each byte taken earns its share of a second, up to `write_timeout` from now. Without it, a client
+    that takes a byte now and then holds 100 MiB of response for a year. A modem of 1995 is faster; a tiny rate is the
+    way to say that any byte will do."""
 
     queue_timeout: float = 10.0
     """A request waits for a worker; by then most clients have given up on an ordinary page. Then: 503 with Retry-After,

@@ -2,6 +2,14 @@
 
 `Conn` adds the messages. The line between the two: nothing here knows what a request is, and nothing there decides when
 a connection is over, only that it is to be.
+
+Theory of the write deadline
+----------------------------
+A response begins with an allowance of `write_timeout` seconds. While bytes are owed the allowance runs down, and each
+byte taken earns 1 / `min_write_rate` seconds of it back, never beyond the whole: megabytes that a kernel takes at once
+buy no hour. So a peer lives that takes its bytes at that rate in the long run, in lumps however coarse, if no two of
+them are `write_timeout` apart. While nothing is owed the allowance stands still: an application that is slow to make
+its bytes costs the peer nothing, and a stream that is taken as fast as it is made gives no fresh time with each piece.
 """
 
 from collections.abc import Callable
@@ -19,6 +27,7 @@ from h1core.timers import NEVER, Timers
 HEAD: Final = State.HEAD
 ENDING: Final = State.ENDING
 CLOSED: Final = State.CLOSED
+STREAMS: Final = (State.DUPLEX, State.RESPONDING)
 KEEP: Final = Disposition.KEEP
 LINGER: Final = Disposition.LINGER
 
@@ -42,6 +51,7 @@ class Lifecycle:
         "_state",
         "_timeouts",
         "_timers",
+        "_write_allowance_s",
     )
 
     def __init__(
@@ -55,6 +65,8 @@ class Lifecycle:
         self._buffer = buffer
         self._out = OutputQueue()
         self._timers = Timers()
+        self._write_allowance_s = timeouts.write_timeout
+        """What the write deadline starts from when something is owed next."""
         self._state = State.HEAD
         self._close_reason: CloseReason | None = None
         self._ended_with = Disposition.CLOSE
@@ -98,7 +110,7 @@ class Lifecycle:
         return self._out.front_file()
 
     def data_sent(self, count: int) -> None:
-        """Say how many of the bytes to send the transport took. Progress starts the write deadline anew.
+        """Say how many of the bytes to send the transport took. Each puts the write deadline off.
 
         Raises LocalError when that is more than there were.
         """
@@ -109,16 +121,21 @@ class Lifecycle:
                 out.buffers.clear()
                 out.size = 0
                 timers = self._timers
-                timers.write = NEVER
                 if self._state is HEAD and not self._buffer.data:
+                    timers.write = NEVER
                     timers.keepalive = self._clock() + self._timeouts.keepalive_timeout
                 else:
-                    self._output_done(self._clock())
+                    now = self._clock()
+                    if self._state in STREAMS:
+                        self._earn_time(count, now)
+                        self._write_allowance_s = max(0.0, timers.write - now)
+                    timers.write = NEVER
+                    self._output_done(now)
         elif not 0 <= count < out.size:
             raise LocalError(f"{out.size} bytes wait to be sent, and {count} were said to be")
         elif count:
             out.sent(count)
-            self._timers.write = self._clock() + self._timeouts.write_timeout
+            self._earn_time(count, self._clock())
 
     # Questions
 
@@ -188,8 +205,13 @@ class Lifecycle:
     def _queue(self, buffer: Buffer | FileSlice, now: float) -> None:
         """Owe the peer some bytes."""
         if not self._out.size:
-            self._timers.write = now + self._timeouts.write_timeout
+            self._timers.write = now + self._write_allowance_s
         self._out.add(buffer)
+
+    def _earn_time(self, count: int, now: float) -> None:
+        """Put the write deadline off by what the bytes that were taken are worth."""
+        timeouts = self._timeouts
+        self._timers.write = min(now + timeouts.write_timeout, self._timers.write + count / timeouts.min_write_rate)
 
     def _output_done(self, now: float) -> None:
         """Nothing is owed to the peer any more: it is idle, or should close its side."""

@@ -59,7 +59,7 @@ def test_some_of_it_may_be_sent_at_a_time_and_each_is_progress() -> None:
     clock.advance(3)
     conn.data_sent(10)
     assert conn.file_to_send() == FileSlice(7, 110, PART.size - 10)
-    assert conn.next_deadline == START + 8
+    assert conn.next_deadline == START + 5 + 10 / 2048
     clock.advance(5)
     conn.handle_deadline()
     assert where(conn) is State.CLOSED

@@ -111,9 +111,10 @@ def draw_timeouts(dice: Dice) -> Timeouts:
     return Timeouts(
         head_timeout=dice.pick((0.5, 10.0)),
         body_timeout=dice.pick((0.5, 8.0)),
-        min_body_rate=dice.pick((64.0, 1024.0)),
+        min_body_rate=(rate := dice.pick((64.0, 1024.0))),
         keepalive_timeout=dice.pick((0.25, 5.0, 75.0)),
         write_timeout=dice.pick((0.5, 30.0)),
+        min_write_rate=rate,
         queue_timeout=dice.pick((0.125, 2.0, 10.0)),
         linger_timeout=dice.pick((0.125, 2.0)),
         drain_timeout=dice.pick((0.25, 4.0, 30.0)),

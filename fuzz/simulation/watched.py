@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LAST_WORDS: Final = (Refused, TimedOut, Closed)
 NAMES: Final = ("head", "body", "keepalive", "write", "linger", "drain")
 HEAD, BODY, KEEPALIVE, WRITE, LINGER, DRAIN = range(6)
+STREAMS: Final = (State.DUPLEX, State.RESPONDING)
 WITH_BODY: Final = (State.RECEIVING, State.DUPLEX, State.DRAINING)
 EXPIRED: Final = {
     CloseReason.HEAD_TIMEOUT: HEAD,
@@ -54,6 +55,7 @@ class WatchedConn(Conn):
         "_old",
         "_old_reason",
         "_old_state",
+        "_spare_s",
         "asked_to_drain",
         "decided_by",
         "lane",
@@ -73,6 +75,8 @@ class WatchedConn(Conn):
         self.asked_to_drain = False
         self.decided_by: tuple[int, bool] | None = None
         """How many bytes were read, and whether their end, when the end was decided."""
+        self._spare_s = 0.0
+        """What a stream that owes nothing had left of its time to take bytes."""
         self.whole_at = 0.0
         """When the last request was whole."""
         self._old_reason: CloseReason | None = None
@@ -126,7 +130,7 @@ class WatchedConn(Conn):
 
     def data_sent(self, count: int) -> None:
         super().data_sent(count)
-        self._look("data_sent", progress=count > 0)
+        self._look("data_sent", taken_s=count / self._timeouts.min_write_rate)
 
     def abort(self, reason: CloseReason) -> None:
         super().abort(reason)
@@ -175,14 +179,16 @@ class WatchedConn(Conn):
                 self.whole_at = self.world.clock.now
                 received.trailers = tuple(event.trailers)
 
-    def _look(self, call: str, earned_s: float | None = None, progress: bool = False, size: int = 0) -> None:
+    def _look(self, call: str, earned_s: float | None = None, taken_s: float = 0.0, size: int = 0) -> None:
         state = self._state
         timers = self._timers
         new = (timers.head, timers.body, timers.keepalive, timers.write, timers.linger, timers.drain)
         if new != self._old:
-            self._see_timers(call, new, earned_s, progress)
-        elif progress and self._out.size and new[WRITE] < self.world.clock.now + self._timeouts.write_timeout:
-            violated(Invariant.CAUSE, "the peer took bytes, and its time was not started anew", self.lane)
+            self._see_timers(call, new, earned_s, taken_s)
+        if taken_s and self._out.size:
+            most = self.world.clock.now + self._timeouts.write_timeout
+            if new[WRITE] < min(most, self._old[WRITE] + taken_s) - ROUNDING_S:
+                violated(Invariant.CAUSE, "the peer took bytes, and did not get the time that they earn", self.lane)
         reason = self._close_reason
         if reason is not self._old_reason:
             self._see_reason(reason)
@@ -201,7 +207,7 @@ class WatchedConn(Conn):
         self._see_owed(state, new)
         self._see_bounds()
 
-    def _see_timers(self, call: str, new: tuple[float, ...], earned_s: float | None, progress: bool) -> None:
+    def _see_timers(self, call: str, new: tuple[float, ...], earned_s: float | None, taken_s: float) -> None:
         now, t = self.world.clock.now, self._timeouts
         longest = (
             t.head_timeout, t.body_timeout, t.keepalive_timeout, t.write_timeout, t.linger_timeout, t.drain_timeout
@@ -213,14 +219,27 @@ class WatchedConn(Conn):
             if self.world.trace.detailed:
                 self.world.trace.note_extra(self.lane, "conn", f"deadline {NAMES[which]}", new[which])
             if new[which] == NEVER:
+                if which == WRITE:
+                    self._spare_s = max(0.0, min(longest[WRITE], old[WRITE] - now + taken_s))
                 if which == DRAIN and self._state is not State.CLOSED:
                     violated(Invariant.OWING, "the drain's deadline was stopped", self.lane)
                 continue
             if new[which] > now + longest[which] + ROUNDING_S:
                 violated(Invariant.OWING, f"{NAMES[which]} has more time than configured after {call}", self.lane)
-            if which != BODY and abs(new[which] - now - longest[which]) > ROUNDING_S:
+            if which == WRITE and old[which] != NEVER:
+                if new[which] > old[which] + taken_s + ROUNDING_S:
+                    violated(
+                        Invariant.OWING, f"the peer has earned less time to take bytes than it got in {call}", self.lane
+                    )
+                continue
+            if which == WRITE and self._old_state in STREAMS:
+                if abs(new[which] - now - self._spare_s) > ROUNDING_S:
+                    violated(
+                        Invariant.OWING, "a stream began to owe bytes again, with other time than it had", self.lane
+                    )
+            elif which != BODY and abs(new[which] - now - longest[which]) > ROUNDING_S:
                 violated(Invariant.CAUSE, f"{NAMES[which]} has less time than configured after {call}", self.lane)
-            if old[which] == NEVER or (which == WRITE and progress):
+            if old[which] == NEVER:
                 continue
             if which == BODY and earned_s is not None and new[which] <= old[which] + earned_s + ROUNDING_S:
                 continue

@@ -91,6 +91,8 @@ class Row:
         changed = {name: scale * getattr(timeouts, name) for name in self.due}
         if "body_timeout" in self.due:
             changed["min_body_rate"] = timeouts.min_body_rate / scale
+        if "write_timeout" in self.due:
+            changed["min_write_rate"] = timeouts.min_write_rate / scale
         return replace(timeouts, **changed)
 
 

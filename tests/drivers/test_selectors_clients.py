@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from h1core.drivers.selectors_driver import Server
 
-from h1core import Limits, Request, Response
+from h1core import Limits, Request, Response, Timeouts
 from h1core.server.admission import RETRY_S
 from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN
 from h1core.testing import Deadlock, MemoryClient
@@ -459,16 +459,17 @@ def test_a_client_that_never_reads_is_cut_at_the_write_deadline(make_world: Make
     assert world.open_connections == 0
 
 
-def test_each_byte_taken_starts_the_write_deadline_anew(make_world: MakeWorld) -> None:
-    world = make_world(large)
+def test_each_byte_taken_puts_the_write_deadline_off_by_its_share(make_world: MakeWorld) -> None:
+    world = make_world(large, timeouts=Timeouts(min_write_rate=1.0))
     client = world.connect(GET, window_bytes=1000)
     world.tick(3)
-    for _ in range(10):
-        world.wait(29.0)
-        client.read(1)
+    for _ in range(5):
+        world.wait(20.0)
+        client.read(19)
         world.tick()
+    world.wait(24.9)
     assert not ended(client)
-    world.wait(30.0)
+    world.wait(0.1)
     assert client.sees_reset
 
 
