@@ -216,9 +216,17 @@ def cold_requests() -> Iterator[bytes]:
         yield (b"%d\r\n" % number).join([b"\r\n".join(lines[:2]), *lines[2:], b""]) + b"\r\n"
 
 
+def other_targets(request: bytes) -> Iterator[bytes]:
+    """One client's requests as they most often are: each for something else, and otherwise byte for byte the same."""
+    for number in itertools.count(100000):
+        yield request.replace(b"page=2", b"page=%d" % number, 1)
+
+
 STREAMS: dict[str, Iterator[bytes]] = {
     "small": itertools.repeat(SMALL),
+    "targets": other_targets(SMALL),
     "browser": itertools.repeat(BROWSER),
+    "browsing": other_targets(BROWSER),
     "cold": cold_requests(),
     "post": itertools.repeat(LENGTH),
     "chunked": itertools.repeat(CHUNKED),

@@ -19,7 +19,7 @@ class Limits:
     """How much a peer may send, and how much is kept. All sizes are bytes, all others are counts.
 
     Worst-case memory of one connection is `connection_bytes`; of a server, `max_connections` times that, and up to
-    12 MiB for what is remembered of heads (`fields.py`).
+    12 MiB for what is remembered of heads (`memory.py`).
     Raises LocalError when a value is not a positive whole number, or when two contradict each other.
     """
 

@@ -1,12 +1,10 @@
 """The field lines of a head, or of a trailer section → pairs, and the few of them that steer the connection.
 
 All lines are read at once, by calls that run in C: a step of Python for each would cost more than the reading. One
-pattern takes names and values apart, one `translate` sees to every byte. Tables spare what was done before; only what a
-head costs depends on them, never what comes out of it. A process has them once: with the whole heads of `request.py`,
-2 MiB when they are full of browsers' heads, 12 MiB when a peer fills them with as many short lines as they take.
+pattern takes names and values apart, one `translate` sees to every byte. What names amount to is remembered: lines that
+never come twice still have the names of others.
 """
 
-from collections.abc import Hashable, Sequence
 from typing import Final, TypeAlias
 
 from h1core import grammar
@@ -33,14 +31,6 @@ LISTS: Final = frozenset({b"connection", b"upgrade", b"expect"})
 STEERING: Final = LISTS | {b"host", b"content-length", b"transfer-encoding"}
 """Fields that decide something here; of all others only the form is looked at."""
 
-SECRET_FIELDS: Final = frozenset(
-    {b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"x-auth-token", b"x-csrf-token"}
-)
-
-MAX_REMEMBERED_SECTIONS: Final = 512
-MAX_REMEMBERED_SECTION_BYTES: Final = 2048
-MAX_SEEN: Final = 4096
-MARK_BYTES: Final = 128
 MAX_REMEMBERED_SHAPES: Final = 512
 MAX_REMEMBERED_SHAPE_BYTES: Final = 1024
 
@@ -49,32 +39,15 @@ Pair: TypeAlias = tuple[bytes, bytes]
 Steering: TypeAlias = dict[bytes, bytes]
 """The fields of STEERING by name; those in LISTS are joined."""
 
-Fields: TypeAlias = tuple[list[Pair], Steering, bool]
-"""All fields in their order; those that steer; whether they are remembered, but for a secret that was cut out. The list
-is the caller's; the dict is shared, never to be changed. Plain tuples here: named ones would cost an ordinary request a
-tenth of its time."""
+Fields: TypeAlias = tuple[list[Pair], Steering]
+"""All fields in their order, and those that steer. Plain tuples here: named ones would cost an ordinary request a tenth
+of its time."""
 
 _Shape: TypeAlias = tuple[tuple[bytes, ...], tuple[tuple[bytes, int], ...], tuple[tuple[bytes, int], ...]]
 """Names in lower case; which of them steer, with their places; the same of those that continue a list."""
 
-Key: TypeAlias = bytes | tuple[bytes, bytes, bytes, bytes]
-"""What lines are remembered by: all of them, or all but their secret, which is what stands before the name's second
-letter, the name from there, the CR LF behind the value, and the rest. Two types: neither can be taken for the other."""
-
-_Known: TypeAlias = tuple[list[Pair], bytes, list[Pair], Steering]
-"""The fields before the secret, the secret's name, the fields behind it, and those that steer."""
-
 _shapes: dict[bytes, _Shape | RefuseReason] = {}
-"""Names as they were sent, joined → what they amount to. Lines that never come twice still have the names of others. At
-most 512, of at most 1 KiB."""
-
-_sections: dict[Key, _Known] = {}
-"""Whole sections: clients repeat theirs byte for byte in every request. At most 512, of at most 2 KiB, without the
-secret line that is cut out; a section with any other is not remembered."""
-
-seen: set[int] = set()
-"""Hashes of what came once: sections, whole heads, and the begins of both. What comes again is remembered; what never
-does costs little time, no memory, and drives out nothing. At most 4096."""
+"""Names as they were sent, joined → what they amount to. At most 512, of at most 1 KiB."""
 
 
 def parse_section(section: bytes, max_fields: int) -> Fields | RefuseReason | None:
@@ -82,68 +55,6 @@ def parse_section(section: bytes, max_fields: int) -> Fields | RefuseReason | No
 
     Returns None when a line is not valid, or there are more than `max_fields`: `why_not_a_field` says which and why.
     """
-    if not came_before(section[:MARK_BYTES]) or len(section) > MAX_REMEMBERED_SECTION_BYTES:
-        return _parse_lines(section, max_fields)  # what begins like nothing before is not looked for: 0.7 of 5 µs
-    key, value = cut_secret(section)
-    known = _sections.get(key)
-    # Fast path: the section is remembered, and the value that was cut out is put back. 2.5 of 5 µs.
-    if known is not None and not value.translate(None, grammar.FIELD_VALUE_BYTES):
-        first, name, rest, steering = known
-        pairs = [*first, (name, value.strip()), *rest] if name else first.copy()
-        if len(pairs) <= max_fields:
-            return pairs, steering, True
-    fields = _parse_lines(section, max_fields)
-    if isinstance(fields, tuple) and came_before(key):
-        _remember(key, fields[0], fields[1])
-    return fields
-
-
-def cut_secret(lines: bytes) -> tuple[Key, bytes]:
-    """Cut out the value that is most often a secret: what to remember the lines by, and that value, if there is one."""
-    before, found, behind = lines.rpartition(b"ookie: ")
-    if not found:
-        before, found, behind = lines.rpartition(b"uthorization: ")
-        if not found:
-            return lines, b""
-    value, line_end, behind = behind.partition(b"\r\n")
-    return (before, found, line_end, behind), value
-
-
-def came_before(key: Hashable) -> bool:
-    """Whether something was asked for before: what never comes again is not worth to be remembered."""
-    mark = hash(key)
-    if mark in seen:
-        return True
-    if len(seen) >= MAX_SEEN:
-        seen.clear()
-    seen.add(mark)
-    return False
-
-
-def _remember(key: Key, pairs: list[Pair], steering: Steering) -> None:
-    """Let a section be known from now on, unless there is still a secret in it."""
-    if isinstance(key, tuple) and not key[0].endswith((b"\r\nC", b"\r\nc", b"\r\nA", b"\r\na")):
-        return  # what was cut is no line
-    first, name, rest = around_secret(key, pairs)
-    if name and name not in SECRET_FIELDS:
-        return
-    if not SECRET_FIELDS.isdisjoint(dict(first)) or not SECRET_FIELDS.isdisjoint(dict(rest)):
-        return
-    if len(_sections) >= MAX_REMEMBERED_SECTIONS:
-        _sections.clear()
-    _sections[key] = first, name, rest, steering
-
-
-def around_secret(key: Key, pairs: Sequence[Pair]) -> tuple[list[Pair], bytes, list[Pair]]:
-    """The pairs before what `cut_secret` has cut out, its name, and the pairs behind it; all, and no name, without."""
-    if not isinstance(key, tuple):
-        return list(pairs), b"", []
-    at = key[0].count(b"\r\n") - 1
-    return list(pairs[:at]), pairs[at][0], list(pairs[at + 1 :])
-
-
-def _parse_lines(section: bytes, max_fields: int) -> Fields | RefuseReason | None:
-    """Parse lines without a look at what came before."""
     parts = _take_apart(section, max_fields)
     if parts is None:
         return None
@@ -163,7 +74,7 @@ def _parse_lines(section: bytes, max_fields: int) -> Fields | RefuseReason | Non
         return None
     for name, at in continued:
         steers[name] += b", " + pairs[at][1]
-    return pairs, steers, False
+    return pairs, steers
 
 
 def _take_apart(section: bytes, most: int) -> list[bytes] | None:

@@ -14,9 +14,8 @@ from h1core.errors import RefuseReason
 from h1core.events import Request
 from h1core.fields import Pair, Steering, is_host, parse_section, why_not_a_field
 
-Head: TypeAlias = tuple[Request, Steering, bool]
-"""A request head that is valid line by line, with the fields that steer, and whether its lines are remembered; how its
-body is framed is not decided yet."""
+Head: TypeAlias = tuple[Request, Steering]
+"""A request head that is valid line by line, with the fields that steer; how its body is framed is not decided yet."""
 
 RequestLine: TypeAlias = tuple[bytes, bytes, bytes, bytes | None]
 """Method, target, version, and what an absolute-form target names as its host. This and `Head` are plain tuples: named
@@ -46,12 +45,12 @@ def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
     found = parse_section(section, limits.max_fields)
     if not isinstance(found, tuple):
         return found
-    headers, fields, is_remembered = found
+    headers, fields = found
     if b"host" not in fields and version == b"1.1":
         return RefuseReason.MISSING_HOST
     if authority is not None:
         headers, fields = _name_host(headers, authority), {**fields, b"host": authority}
-    return Request(method, target, headers, b"", version), fields, is_remembered
+    return Request(method, target, headers, b"", version), fields
 
 
 def why_no_head(head: bytes, limits: Limits) -> RefuseReason:

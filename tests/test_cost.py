@@ -19,11 +19,13 @@ CORE = Path(__file__).parent.parent / "benchmarks" / "core.py"
 
 FIGURES = {
     # stream: calls of functions written in Python, and of those in C
-    "small": (15, 14),
-    "browser": (16, 18),
-    "cold": (23, 35),
-    "post": (21, 23),
-    "chunked": (32, 52),
+    "small": (15, 16),
+    "targets": (18, 30),
+    "browser": (17, 27),
+    "browsing": (17, 27),
+    "cold": (21, 36),
+    "post": (20, 20),
+    "chunked": (31, 49),
 }
 COUNTS_C_CALLS = sys.version_info[:2] == (3, 11)
 """Which calls of functions in C are told of differs from version to version."""
