@@ -29,7 +29,7 @@ MAX_REMEMBERED_SECTIONS: Final = 512
 MAX_REMEMBERED_SECTION_BYTES: Final = 2048
 MAX_REMEMBERED_HEADS: Final = 256
 MAX_REMEMBERED_HEAD_BYTES: Final = 512
-"""Of longer ones only the field lines: to hash them costs what their first line does, which is all there is to spare."""
+"""Of longer ones only the field lines: to hash a head costs what its first line does, and there is no more to spare."""
 
 MAX_SEEN: Final = 4096
 BEGIN_BYTES: Final = 128
@@ -44,7 +44,7 @@ _Section: TypeAlias = tuple[Limits, bytes, list[Pair], bytes, list[Pair], Framin
 fields behind it; the framing; whether the connection persists."""
 
 _Head: TypeAlias = tuple[Limits, bytes, bytes, bytes, list[Pair], Framing, bool]
-"""The limits that a head was judged by; method, target, version, fields; the framing; whether the connection persists."""
+"""The limits that a head was judged by; method, target, version, fields; framing; whether the connection persists."""
 
 _sections: dict[_Key, _Section] = {}
 """The field lines of heads. At most 512, of at most 2 KiB, without the secret that is cut out; lines with any other are
@@ -56,6 +56,10 @@ secret: "URIs are intended to be shared, not secured" (RFC 9110 §17.9)."""
 
 _seen: set[int] = set()
 """Hashes of what came once: field lines, their begins, short heads. What comes again is remembered. At most 4096."""
+
+
+_IS_VALUE: Final = bytes(ord("v") if byte in FIELD_VALUE_BYTES else 0 for byte in range(256))
+"""Makes a letter of each byte that a field value may have: twice as fast as to delete them, when there are few."""
 
 
 def take_in(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake | RefuseReason | None:
@@ -106,10 +110,6 @@ def _recall(head: bytes, line_bytes: int, key: _Key, secret: bytes, limits: Limi
     return Request(method, target, headers, b"", version, framing is NO_BODY), framing, persists, False
 
 
-_IS_VALUE: Final = bytes(ord("v") if byte in FIELD_VALUE_BYTES else 0 for byte in range(256))
-"""Makes a letter of each byte that a field value may have: twice as fast as to delete them, when there are few."""
-
-
 def _cut_secret(lines: bytes) -> tuple[_Key, bytes]:
     """Cut out the value that is most often a secret: what to remember the lines by, and that value, if there is one."""
     before, found, behind = lines.rpartition(b"ookie: ")
@@ -133,7 +133,7 @@ def _came_before(key: Hashable) -> bool:
 
 
 def _remember(key: _Key, limits: Limits, intake: Intake) -> None:
-    """Let field lines be known from now on, unless what is said of them depends on more, or a secret is left in them."""
+    """Let field lines be known from now on, unless more than they decides what is said, or a secret is left in them."""
     request, framing, persists, _ = intake
     first, name, rest = list(request.headers), b"", []
     if isinstance(key, tuple):

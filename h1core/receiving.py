@@ -113,20 +113,20 @@ class Receiving(Lifecycle):
         state = self._state
         limits = self._limits
         has_turn = state is HEAD and self._out.size <= limits.max_output_bytes and not self._buffer.data
-        if has_turn:
-            # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are looked at
-            # again below, and so is what ends like a chunked body. 0.3 of 4 µs.
-            if (
-                5 < len(data) <= limits.max_head_bytes
-                and data.endswith(END_OF_HEAD)
-                and (data[-5] != ZERO or data[-6] != LF)
-            ):
-                intake = take_in(data, limits, self._upgrades)
-                if isinstance(intake, tuple):
-                    events = self._begin_request(intake)
-                    if intake[1] is not NO_BODY:
-                        self._go_on_with(intake, b"", events, self._clock())
-                    return events
+        # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are looked at
+        # again below, and so is what ends like a chunked body. 0.3 of 4 µs.
+        if (
+            has_turn
+            and 5 < len(data) <= limits.max_head_bytes
+            and data.endswith(END_OF_HEAD)
+            and (data[-5] != ZERO or data[-6] != LF)
+        ):
+            intake = take_in(data, limits, self._upgrades)
+            if isinstance(intake, tuple):
+                events = self._begin_request(intake)
+                if intake[1] is not NO_BODY:
+                    self._go_on_with(intake, b"", events, self._clock())
+                return events
         now = self._clock()
         if state is HEAD and data:
             if has_turn and data[0] != CR and (end := data.find(END_OF_HEAD, 0, limits.max_head_bytes)) > 0:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 PARTS = (
     "errors config timers state date events grammar buffer connection_field output "
-    "fields head framing request body writer lifecycle"
+    "fields head framing request memory body writer lifecycle"
 )
 CORE = PARTS + " receiving conn handler exchange server.* h1core"
 

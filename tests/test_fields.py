@@ -1,4 +1,4 @@
-"""Field lines: that one pass comes to what reading line by line does. What single lines come out as is in test_head.py."""
+"""Field lines: one pass comes to what reading line by line does. What single lines come out as is in test_head.py."""
 
 from collections.abc import Iterator
 

@@ -25,7 +25,7 @@ from .kit import request
 LIMITS = Limits()
 TAKEN = frozenset({b"chat", b"connect"})
 SIGHTS = 4
-"""How often a head comes until it is recalled by its field lines; a short one is known whole then, or one time later."""
+"""How often a head comes until it is recalled by its field lines; a short one is known whole then, or a time later."""
 
 
 @pytest.fixture(autouse=True)
