@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+DAYS: Final = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+MONTHS: Final = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -13,7 +13,8 @@ def imf_fixdate(unix_s: float) -> bytes:
     """Format seconds since 1970 as an IMF-fixdate, in any locale. RFC 9110 §5.6.7."""
     moment = EPOCH + timedelta(seconds=int(unix_s))
     day, month = DAYS[moment.weekday()], MONTHS[moment.month - 1]
-    return f"{day}, {moment:%d} {month} {moment.year:04} {moment:%H:%M:%S} GMT".encode()
+    hour, minute, second = moment.hour, moment.minute, moment.second
+    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (day, moment.day, month, moment.year, hour, minute, second)
 
 
 class DateField:

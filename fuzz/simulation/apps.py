@@ -48,10 +48,10 @@ class Plan:
     method: bytes = b""
     bodies: list["Pieces"] = field(default_factory=list)
 
-    @property
-    def waits(self) -> bool:
-        """Whether a worker would have to wait in the middle: for the clock, or for room."""
-        return self.delay_s > 0 or self.kind in STREAMING or self.kind == "known_length_iterable"
+    def waits(self, room_bytes: int) -> bool:
+        """Whether a worker may have to wait in the middle: for the clock, or for room."""
+        streamed = self.pieces * self.piece_bytes if self.kind in STREAMING else 0
+        return self.delay_s > 0 or self.piece_delay_s > 0 or max(streamed, self.piece_bytes) > room_bytes
 
 
 class Pieces:

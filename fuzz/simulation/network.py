@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from h1core.testing import MemoryClient, MemoryListener, MemoryNetwork, MemorySelector
@@ -28,6 +29,8 @@ class SimStream(_Stream):
         self.lane = -1
         self.consumed = bytearray()
         """What the server has read."""
+        self.reads = 0
+        """In how many pieces, and their end."""
         self.end_seen = False
         self.loss_seen = False
         self.has_fin = False
@@ -48,6 +51,7 @@ class SimStream(_Stream):
             if size < len(self.inbox):
                 world.driver.cut_short(self)
         data = super().recv(size)
+        self.reads += 1
         if data:
             self.consumed += data
         else:
@@ -190,11 +194,14 @@ class SimSelector(MemorySelector):
     def select(self, timeout: float | None = None) -> list[tuple[MemoryKey, int]]:
         world, clock = self._world, self._world.clock
         world.see_step()
-        until = float("inf") if timeout is None else clock.now + max(0.0, timeout)
+        until = inf if timeout is None else clock.now + max(0.0, timeout)
         while True:
             world.run_due()
-            ready = self._what_is_ready()
-            if ready or (timeout is not None and timeout <= 0):
+            ready = [(key, events) for key in self._keys.values() if (events := key.fileobj.ready & key.events)]
+            if ready:
+                self._disorder(ready)
+                return ready
+            if timeout is not None and timeout <= 0:
                 return ready
             if world.is_woken_early():
                 return []
@@ -207,11 +214,9 @@ class SimSelector(MemorySelector):
             world.woke_for_deadline()
             return []
 
-    def _what_is_ready(self) -> list[tuple[MemoryKey, int]]:
-        ready = [(key, events) for key in self._keys.values() if (events := key.fileobj.ready & key.events)]
+    def _disorder(self, ready: list[tuple[MemoryKey, int]]) -> None:
+        """Shuffle what is ready, and perhaps tell of something that is not."""
         world = self._world
-        if not ready:
-            return ready
         dice = world.dice.network
         if len(ready) > 1:
             dice.shuffle(ready)
@@ -223,4 +228,3 @@ class SimSelector(MemorySelector):
                 if all(key is not other for other, _ in ready):
                     ready.append((key, key.events & dice.pick((READ, WRITE, READ | WRITE)) or key.events))
                     world.progressed()
-        return ready

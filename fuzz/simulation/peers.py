@@ -52,7 +52,8 @@ class Peer:
         self.is_done = False
         self.window = self.stream.window_bytes
         self._script: Script | None = None
-        self._turn = 0
+        self.turn = 0
+        """How often it has acted; what was arranged for an earlier turn is void."""
         self._waits = False
         self._is_called = False
 
@@ -60,23 +61,18 @@ class Peer:
 
     def start(self, script: Script) -> None:
         self._script = script
-        self._go_on()
+        self.go_on()
 
     def hear(self) -> None:
         """The server has done something."""
         if self._waits and not self._is_called:
             self._is_called = True
-            turn = self._turn
-            self.world.after(self.world.lag(self.world.dice.network), lambda: self._resume(turn))
+            self.world.after_for(self, self.turn, self.world.lag(self.world.dice.network))
 
-    def _resume(self, turn: int) -> None:
-        if turn == self._turn:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        self._turn += 1
+    def go_on(self) -> None:
+        """Act, up to the next wait of the script."""
+        self.turn += 1
         self._waits = self._is_called = False
-        turn = self._turn
         if self._script is None:
             return
         try:
@@ -89,7 +85,7 @@ class Peer:
         if isinstance(wait, News):
             self._waits = True
             wait = wait.at_most_s
-        self.world.after(wait, lambda: self._resume(turn))
+        self.world.after_for(self, self.turn, wait)
 
     # Steps of scripts
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest import mock
+from contextlib import AbstractContextManager
 
 from h1core.drivers import pool as pool_module
 from h1core.drivers import selectors_driver
@@ -17,20 +15,19 @@ from h1core.testing.network import READ, WRITE
 
 from .invariants import Invariant, Violation, violated
 from .network import SimSelector, SimStream, SimWake
+from .swaps import swapped
 from .watched import WatchedConn
 from .workers import SimCondition, SimPool, SimThreading
 from .world import World
 
 
-@contextmanager
-def patched(world: World) -> Iterator[None]:
+def patched(world: World) -> AbstractContextManager[None]:
     """Put our `Conn`, wake channel and condition where the driver finds its own."""
-    with (
-        mock.patch.object(core_module, "Conn", world.make_conn),
-        mock.patch.object(selectors_driver, "WakeChannel", SimWake),
-        mock.patch.object(pool_module, "threading", SimThreading),
-    ):
-        yield
+    return swapped(
+        (core_module, "Conn", world.make_conn),
+        (selectors_driver, "WakeChannel", SimWake),
+        (pool_module, "threading", SimThreading),
+    )
 
 
 class SelectorsDriver:
@@ -41,6 +38,7 @@ class SelectorsDriver:
         swarm = world.swarm
         self.selector = SimSelector(world)
         self.pool: SimPool | None = None
+        self._seen = (-1, -1)
         with patched(world):
             if swarm.threads:
                 self.pool = SimPool(world, swarm.threads, self._wake_up)
@@ -118,8 +116,18 @@ class SelectorsDriver:
         connections = self.server._pump.connections
         if len(connections) != len(self.core._connections):
             violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")
+        seen = (self.selector.calls, len(connections))
+        if seen != self._seen:
+            self._seen = seen
+            self._see_registrations()
+        outstanding = self.core.backlog.outstanding
+        if self.pool is not None and outstanding != self.pool.uncounted:
+            violated(Invariant.SLOTS, f"{outstanding} requests are counted, workers have {self.pool.uncounted}")
+
+    def _see_registrations(self) -> None:
+        """Each connection has its own socket, and just those that wait for something are registered."""
         registered = 0
-        for conn, connection in connections.items():
+        for conn, connection in self.server._pump.connections.items():
             assert isinstance(conn, WatchedConn)
             if connection.conn is not conn or connection.transport is not conn.stream:
                 violated(Invariant.SLOTS, "a connection has another's socket")
@@ -128,11 +136,8 @@ class SelectorsDriver:
         others += self.server._wake is not None
         if self.selector.watched != registered + others:
             violated(Invariant.SLOTS, f"{registered} sockets should be watched, {self.selector.watched - others} are")
-        outstanding = self.core.backlog.outstanding
-        if self.pool is not None and outstanding != self.pool.uncounted:
-            violated(Invariant.SLOTS, f"{outstanding} requests are counted, workers have {self.pool.uncounted}")
 
-    def see_sleep(self) -> None:
+    def see_sleep(self, touched: list[WatchedConn]) -> None:
         server = self.server
         if self.pool is not None and self.pool.has_unseen:
             violated(Invariant.NOT_OVERLOOKED, "a worker has something to say, and the loop was not woken")
@@ -140,9 +145,8 @@ class SelectorsDriver:
             violated(Invariant.NOT_OVERLOOKED, "the server was told to end, and sleeps")
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
-        for conn, connection in server._pump.connections.items():
-            assert isinstance(conn, WatchedConn)
-            stream = conn.stream
+        for conn in touched:
+            connection, stream = server._pump.connections[conn], conn.stream
             if conn.disposition is Disposition.LINGER and not stream.output_ended:
                 violated(Invariant.GENTLE_END, "all is written, and the writing side is open", conn.lane)
             if connection.job is None and conn.wants_read and stream.ready & READ:

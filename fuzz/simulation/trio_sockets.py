@@ -6,13 +6,10 @@ runs there is an epoll, too, which tells of bytes once: when they come, and neve
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
-from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeAlias
-from unittest import mock
+from typing import TYPE_CHECKING, TypeAlias
 
 import outcome
 import trio
@@ -104,19 +101,16 @@ class SimSockets:
         self._epoll: SimEpoll | None = None
         self._waiting: dict[tuple[int, int], trio.lowlevel.Task] = {}
 
-    @contextlib.contextmanager
-    def patched(self) -> Iterator[None]:
-        """Let the driver find these sockets where it looks for the system's."""
-        kinds = SimpleNamespace(socket=(socket.socket, SimListener))
-        with (
-            mock.patch.object(trio_driver, "socket", kinds),
-            mock.patch.object(trio_poller, "select", SimpleNamespace(epoll=self._make_epoll)),
-            mock.patch.object(trio_poller.Poller, "is_available", self._has_epoll),
-            mock.patch.object(trio.lowlevel, "wait_readable", self.wait_readable),
-            mock.patch.object(trio.lowlevel, "wait_writable", self.wait_writable),
-            mock.patch.object(trio.lowlevel, "notify_closing", self.notify_closing),
-        ):
-            yield
+    def swaps(self) -> tuple[tuple[object, str, object], ...]:
+        """What lets the driver find these sockets where it looks for the system's."""
+        return (
+            (trio_driver, "socket", SimpleNamespace(socket=(socket.socket, SimListener))),
+            (trio_poller, "select", SimpleNamespace(epoll=self._make_epoll)),
+            (trio_poller.Poller, "is_available", self._has_epoll),
+            (trio.lowlevel, "wait_readable", self.wait_readable),
+            (trio.lowlevel, "wait_writable", self.wait_writable),
+            (trio.lowlevel, "notify_closing", self.notify_closing),
+        )
 
     def _make_epoll(self) -> SimEpoll:
         self._epoll = SimEpoll(self)
@@ -132,7 +126,9 @@ class SimSockets:
 
     def notify_closing(self, what: Awaited) -> None:
         for event in (READ, WRITE):
-            self._wake(self._number(what), event, outcome.Error(trio.ClosedResourceError()))
+            task = self._waiting.pop((self._number(what), event), None)
+            if task is not None:
+                trio.lowlevel.reschedule(task, outcome.Error(trio.ClosedResourceError()))
 
     async def _wait(self, what: Awaited, event: int) -> None:
         if self._of(what).ready & event or self.chance("spurious_ready"):
@@ -170,14 +166,10 @@ class SimSockets:
         """A client did something, or wants to be accepted."""
         if self._epoll is not None and isinstance(what, SimStream):
             self._epoll.see(what)
+        ready, number = what.ready, what.fileno()
         for event in (READ, WRITE):
-            if what.ready & event:
-                self._wake(what.fileno(), event, outcome.Value(None))
-
-    def _wake(self, number: int, event: int, result: outcome.Outcome[Any]) -> None:
-        task = self._waiting.pop((number, event), None)
-        if task is not None:
-            trio.lowlevel.reschedule(task, result)
+            if ready & event and (task := self._waiting.pop((number, event), None)) is not None:
+                trio.lowlevel.reschedule(task)
 
     def _number(self, what: Awaited) -> int:
         return what if isinstance(what, int) else what.fileno()

@@ -6,11 +6,9 @@ scheduler shuffles on purpose, by a generator that is seeded here. Handlers are 
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
-from unittest import mock
 
 import trio
 import trio.testing
@@ -24,8 +22,10 @@ from h1core.testing.network import READ, WRITE
 from h1core.testing.trio_network import MemoryTrioStream
 
 from .apps import Pieces, Plan
+from .dice import Dice
 from .invariants import Invariant, Violation, violated
 from .network import SimStream
+from .swaps import swapped
 from .trio_sockets import SimSockets
 from .watched import WatchedConn
 
@@ -161,19 +161,17 @@ class TrioDriver:
             plan.fails = plan.fails and plan.kind != "closing_fails"  # for HEAD: closed after the answer, quietly
         return response
 
-    @contextlib.contextmanager
-    def _patched(self) -> Iterator[None]:
+    def _patched(self) -> AbstractContextManager[None]:
         """Put our `Conn` and sockets where the driver finds its own, and seed trio's scheduler."""
         world = self.world
         run_module: Any = trio._core._run
-        with (
-            mock.patch.object(core_module, "Conn", world.make_conn),
-            mock.patch.object(run_module, "_r", random.Random(f"{world.seed}/trio")),
-            mock.patch.object(run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-            mock.patch.object(run_module.TheIOManager, "get_events", poll_nothing),
-            self.sockets.patched() if self.sockets else contextlib.nullcontext(),
-        ):
-            yield
+        return swapped(
+            (core_module, "Conn", world.make_conn),
+            (run_module, "_r", Dice(f"{world.seed}/trio")),
+            (run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+            (run_module.TheIOManager, "get_events", poll_nothing),
+            *(self.sockets.swaps() if self.sockets else ()),
+        )
 
     def run(self) -> None:
         world = self.world
@@ -260,11 +258,10 @@ class TrioDriver:
         if len(connections) != len(self.core._connections):
             violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")
 
-    def see_sleep(self) -> None:
+    def see_sleep(self, touched: list[WatchedConn]) -> None:
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
-        for conn in self.server._connections:
-            assert isinstance(conn, WatchedConn)
+        for conn in touched:
             stream = conn.stream
             waits = conn.state not in (State.HANDLING, State.RESPONDING) and not conn.output_bytes
             if waits and conn.wants_read and stream.ready & READ:

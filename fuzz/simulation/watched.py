@@ -52,9 +52,11 @@ class WatchedConn(Conn):
     """Checks the core's own promises in every call, and remembers what came out."""
 
     __slots__ = (
+        "_most_owed",
         "_old",
         "_old_reason",
         "_old_state",
+        "_seen",
         "_spare_s",
         "asked_to_drain",
         "decided_by",
@@ -82,6 +84,9 @@ class WatchedConn(Conn):
         self._old_reason: CloseReason | None = None
         self._old_state = State.HEAD
         self._old = (NEVER,) * 6
+        self._seen: tuple[object, ...] = ()
+        """What was looked at last; as long as it is the same, it need not be looked at again."""
+        self._most_owed = self._limits.max_output_bytes + world.largest_piece
         self.world.trace.note_extra(self.lane, "conn", "state", State.HEAD.name)
         self._look("accepted", earned_s=0.0)
 
@@ -126,7 +131,7 @@ class WatchedConn(Conn):
 
     def send(self, event: Any) -> None:
         super().send(event)
-        self._look("send", size=len(event.body) if getattr(event, "body", None) else 0)
+        self._look("send")
 
     def data_sent(self, count: int) -> None:
         super().data_sent(count)
@@ -179,10 +184,15 @@ class WatchedConn(Conn):
                 self.whole_at = self.world.clock.now
                 received.trailers = tuple(event.trailers)
 
-    def _look(self, call: str, earned_s: float | None = None, taken_s: float = 0.0, size: int = 0) -> None:
+    def _look(self, call: str, earned_s: float | None = None, taken_s: float = 0.0) -> None:
         state = self._state
         timers = self._timers
         new = (timers.head, timers.body, timers.keepalive, timers.write, timers.linger, timers.drain)
+        seen = (new, state, self._close_reason, self._out.size, len(self._buffer.data), self._demand)
+        if seen == self._seen and not taken_s:
+            return
+        self._seen = seen
+        self.world.touched[self] = None
         if new != self._old:
             self._see_timers(call, new, earned_s, taken_s)
         if taken_s and self._out.size:
@@ -276,8 +286,8 @@ class WatchedConn(Conn):
         if len(self._buffer.data) > limits.max_buffer_bytes + self.world.read_ahead_bytes:
             violated(Invariant.BOUNDED, f"{len(self._buffer.data)} bytes wait to be parsed", self.lane)
         # One read of pipelined requests that were let in while there was room may each add an answer of our own.
-        most = limits.max_output_bytes + self.world.largest_piece
-        if self._out.size > most:
+        if self._out.size > self._most_owed:
+            most = self._most_owed
             violated(Invariant.BOUNDED, f"{self._out.size} bytes wait to be sent, {most} are allowed", self.lane)
 
     def _see_close(self) -> None:

@@ -59,7 +59,7 @@ class SimPool(Pool):
         self._world = world
         self._free = workers
         self._queue: deque[Job] = deque()
-        self.submitted: list[Job] = []
+        self._submitted: list[Job] = []
         self.fibers: list[Fiber] = []
         self.current: Fiber | None = None
         self.is_closed = False
@@ -67,7 +67,7 @@ class SimPool(Pool):
     # The loop's side
 
     def submit(self, job: Job) -> None:
-        self.submitted.append(job)
+        self._submitted.append(job)
         self._queue.append(job)
         self._world.progressed()
         self._hire()
@@ -135,6 +135,7 @@ class SimPool(Pool):
 
     def post(self, job: Job) -> None:
         self._world.progressed()
+        self._world.touched[job.owner.conn] = None  # type: ignore[attr-defined]  # it is the loop's Connection
         super().post(job)
 
     @property
@@ -145,7 +146,8 @@ class SimPool(Pool):
     @property
     def uncounted(self) -> int:
         """Requests that were admitted, and that the loop does not know to be over."""
-        return sum(not job.is_counted for job in self.submitted)
+        self._submitted = [job for job in self._submitted if not job.is_counted]
+        return len(self._submitted)
 
     def kill_all(self) -> None:
         for fiber in list(self.fibers):

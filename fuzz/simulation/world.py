@@ -74,8 +74,8 @@ class Driver(Protocol):
         """Check what holds after each step."""
         ...
 
-    def see_sleep(self) -> None:
-        """Check that nothing is overlooked: the driver is about to let time pass."""
+    def see_sleep(self, touched: list[WatchedConn]) -> None:
+        """Check that nothing is overlooked: the driver is about to let time pass. With those something has happened."""
         ...
 
     def is_busy(self, conn: WatchedConn) -> bool:
@@ -125,12 +125,16 @@ class World:
         self._streams: list[SimStream] = []
         self._newest: SimStream | None = None
         self._open = 0
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], None], Peer | None, int]] = []
+        """What happens when, in the order in which it was arranged; and a client's turn, if it is for that one."""
         self._serial = 0
         self._progress = self._seen_progress = 0
         self._seen_at = START
         self._spins = self.steps = 0
         self._fired = self._wakes = self.vain_wakes = 0
+        self.touched: dict[WatchedConn, None] = {}
+        """Connections with which something has happened since they were last looked at with everybody asleep."""
+        self._deadlines: dict[WatchedConn, float] = {}
         self._log = BugLog()
         self.read_ahead_bytes = 0
         """What a driver may have read when the room for it has gone: `Limits.connection_bytes` allows one read."""
@@ -140,18 +144,31 @@ class World:
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         self._serial += 1
-        heappush(self._heap, (self.clock.now + seconds, self._serial, action))
+        heappush(self._heap, (self.clock.now + seconds, self._serial, action, None, 0))
+
+    def after_for(self, peer: Peer, turn: int, seconds: float) -> None:
+        """Let a client go on then, if it is still at this turn."""
+        self._serial += 1
+        heappush(self._heap, (self.clock.now + seconds, self._serial, peer.go_on, peer, turn))
 
     def run_due(self) -> None:
         """Let everybody whose time has come do something."""
-        while self._heap and self._heap[0][0] <= self.clock.now:
-            action = heappop(self._heap)[2]
-            self.progressed()
-            action()
+        heap, clock = self._heap, self.clock
+        while heap and heap[0][0] <= clock.now:
+            _, _, action, peer, turn = heappop(heap)
+            if peer is None or peer.turn == turn:
+                self._progress += 1
+                action()
 
     @property
     def next_at(self) -> float:
-        return self._heap[0][0] if self._heap else inf
+        heap = self._heap
+        while heap:
+            at, _, _, peer, turn = heap[0]
+            if peer is None or peer.turn == turn:
+                return at
+            heappop(heap)  # it has heard what it waited for before its patience was over
+        return inf
 
     def lag(self, dice: Dice) -> float:
         """How long it takes until somebody notices something."""
@@ -197,6 +214,8 @@ class World:
             self.vain_wakes = self._wakes - self._fired
 
     def changed(self, stream: SimStream) -> None:
+        if stream.conn is not None:
+            self.touched[stream.conn] = None
         self.driver.changed(stream)
 
     def wake_listener(self) -> None:
@@ -230,7 +249,7 @@ class World:
         """Whether a worker will have to wait in the middle of answering this."""
         number = request.target[1:]
         plan = self.apps.plans.get(int(number)) if number.isdigit() else None
-        return plan is not None and plan.waits
+        return plan is not None and plan.waits(self.swarm.limits.max_output_bytes)
 
     def _see_call(self, lane: int, number: int) -> None:
         """A request that has waited too long for a worker is not run, and none whose connection is over."""
@@ -327,19 +346,29 @@ class World:
         """Look for what would be overlooked; called when nothing is ready and time is to pass."""
         if target == inf:
             violated(Invariant.SETTLES, "the server sleeps for ever")
-        for conn in self.driver.core._connections:
-            assert isinstance(conn, WatchedConn)
+        touched = [conn for conn in self.touched if conn in self.driver.core._connections]
+        for conn in touched:
             deadline = conn.next_deadline
             if deadline is not None:
-                if deadline < until and until > self.clock.now:
-                    late_s = until - deadline
-                    violated(
-                        Invariant.OWING, f"the server will sleep {late_s:g} s too long: {conn.clocks()}", conn.lane
-                    )
-            elif not self.driver.is_busy(conn):
+                self._deadlines[conn] = deadline
+            elif self.driver.is_busy(conn):
+                self._deadlines[conn] = inf
+            else:
                 violated(Invariant.OWING, f"nothing will end this: {conn.clocks()}", conn.lane)
         if until > self.clock.now:
-            self.driver.see_sleep()
+            if self._deadlines and min(self._deadlines.values()) < until:
+                self._see_deadlines(until)
+            self.driver.see_sleep(touched)
+            self.touched.clear()
+
+    def _see_deadlines(self, until: float) -> None:
+        """Nobody's deadline comes before the instant until which the driver sleeps."""
+        connections = self.driver.core._connections
+        self._deadlines = {conn: at for conn, at in self._deadlines.items() if conn in connections}
+        for conn, at in self._deadlines.items():
+            if at < until:
+                late_s = until - at
+                violated(Invariant.OWING, f"the server will sleep {late_s:g} s too long: {conn.clocks()}", conn.lane)
 
     # The story
 

@@ -88,9 +88,10 @@ class _Stream:
     @property
     def ready(self) -> int:
         """The events that a selector would report."""
-        readable = self.inbox or self.input_ended or self.is_reset
-        writable = len(self.outbox) < self.window_bytes or self.is_reset
-        return (READ if readable else 0) | (WRITE if writable else 0)
+        if self.is_reset:
+            return READ | WRITE
+        writable = WRITE if len(self.outbox) < self.window_bytes else 0
+        return writable | READ if self.inbox or self.input_ended else writable
 
 
 class MemoryClient:

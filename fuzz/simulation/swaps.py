@@ -1,0 +1,17 @@
+"""Putting something of ours where others look for theirs; `mock.patch` does it, too, and takes ten times as long."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def swapped(*swaps: tuple[object, str, object]) -> Iterator[None]:
+    """For a while, let each owner's attribute of that name be that value."""
+    old = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
+    for owner, name, value in swaps:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in old:
+            setattr(owner, name, value)
