@@ -142,6 +142,8 @@ class Application:
         if not request.end_stream:
             conn.pause_body()  # nothing is read but what is asked for
         exchange = TrioExchange(connection, request, self._logs_of(connection, request) if self._access_log else None)
+        task = connection.task
+        task.waiter = exchange
         try:
             response = await self._handler(exchange)
             if response is not None or exchange.progress is NONE:
@@ -157,6 +159,7 @@ class Application:
                 if exchange.progress is NONE and is_unanswered(conn):
                     await exchange.send(failure)
         exchange.is_over = True
+        task.waiter = None
         if exchange.progress is BEGUN and conn.state is not State.CLOSED:
             logger.error("the response to %s is cut: its handler ended before its end", in_words(request))
             conn.abort(CloseReason.APPLICATION_FAILED)

@@ -7,6 +7,8 @@ readable, reads, calls the handler, and writes without waiting. There is no nurs
 deadline reaches a task that waits for the peer through the transport's wake-ups; the connection's one scope is for a
 drain that cannot wait for a handler.
 
+A connection may go on in another task (trio_task.py): then its first one only ends the handler that it is with.
+
 Events wait in `inbox` between whoever reads and whoever takes them. The task reads, a handler that asks for its body
 does, and the server reads once before it drains and before it believes a deadline: what came in time counts.
 
@@ -18,8 +20,8 @@ for the other to read first.
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from math import inf
-from typing import Final, TypeAlias
+from contextvars import copy_context
+from typing import Final, NamedTuple, TypeAlias
 
 import trio
 
@@ -30,6 +32,7 @@ from h1core.state import CloseReason, Disposition, State
 
 from .answering import address_in_words, release
 from .collecting import Collector
+from .trio_task import Task, has_changed, split
 from .trio_transport import TrioTransport
 
 logger = logging.getLogger("h1core.server")
@@ -39,24 +42,40 @@ LINGER: Final = Disposition.LINGER
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 
 
+class Host(NamedTuple):
+    """What a connection needs of its server."""
+
+    watch: Callable[[Conn], None]
+    """Takes note that a connection will wait now."""
+    start: Callable[["Connection"], None]
+    """Runs a connection in a task of its own."""
+    background_begins: Callable[[], bool]
+    """Takes note that a task is left to a handler; False when too many are already."""
+    background_done: Callable[[], None]
+    """Takes note that a handler has ended to which a task was left."""
+    gone: Callable[["Connection"], None]
+    """Takes note that a connection is over, and its transport closed."""
+
+
 class Connection:
     """One connection: what its task does, and what others may do to it."""
 
     __slots__ = (
         "_answer",
         "_collector",
+        "_host",
         "_is_drained",
         "_is_reading",
-        "_is_writing",
         "_news",
-        "_scope",
         "_sees_end",
         "_turn",
         "_watch",
         "conn",
         "endpoints",
         "inbox",
+        "is_writing",
         "peer",
+        "task",
         "transport",
     )
 
@@ -68,7 +87,7 @@ class Connection:
         endpoints: Endpoints,
         answer: "Answer",
         collector: Collector | None,
-        watch: Callable[[Conn], None],
+        host: Host,
     ) -> None:
         self.conn = conn
         self.transport = transport
@@ -76,42 +95,72 @@ class Connection:
         self.endpoints = endpoints
         self.inbox: deque[Event] = deque()
         """What has come and was not taken yet."""
+        self.task = Task()
+        """The one that this connection runs in, now."""
         self._answer = answer
         self._collector = collector
-        self._watch = watch
-        self._scope = trio.CancelScope()
+        self._host = host
+        self._watch = host.watch
         self._news: trio.lowlevel.ParkingLot | None = None
         self._turn = 0
         """What was done since others last had a chance."""
         self._is_drained = False
         """The last read took all there was, so that the next one will have to wait."""
         self._is_reading = False
-        self._is_writing = False
+        self.is_writing = False
         self._sees_end = False
 
     # The task
 
     async def run(self) -> None:
         """Serve the connection to its end. Whatever goes wrong in it ends this connection, and no other (S10)."""
-        conn = self.conn
+        task = self.task
+        wants_another_task = False
         try:
-            with self._scope:
-                await self._converse()
+            with task.scope:
+                wants_another_task = await task.run(self._converse(task))
         except BaseException as error:  # noqa: BLE001 - also a Cancelled that a body's own scope has let loose here
-            self._cut(error)
+            self._cut(error, task)
         finally:
-            conn.abort(CloseReason.DRAINING)  # unless it is closed: then it was cancelled
-            if self._collector is not None:
-                self._collector.give_up()
-            await self.transport.close(reset=conn.disposition is Disposition.ABORT)
+            if self.task is not task:
+                self._host.background_done()
+            elif wants_another_task:
+                self._start_anew()
+            else:
+                await self._end()
 
-    def _cut(self, error: BaseException) -> None:
-        """Take note of what went wrong, and pass on what is not this connection's."""
-        passes, failure = _split(error)
+    async def _end(self) -> None:
+        conn = self.conn
+        conn.abort(CloseReason.DRAINING)  # unless it is closed: then it was cancelled
+        if self._collector is not None:
+            self._collector.give_up()
+        try:
+            await self.transport.close(reset=conn.disposition is Disposition.ABORT)
+        finally:
+            self._host.gone(self)
+
+    def go_on(self) -> bool:
+        """Leave the task to its handler, whose response is complete, and go on in another; whether that could be."""
+        if not self._host.background_begins():
+            return False
+        self.task.waiter = None
+        self._start_anew()
+        return True
+
+    def _start_anew(self) -> None:
+        self.task = Task()
+        self._host.start(self)
+
+    def _cut(self, error: BaseException, task: Task) -> None:
+        """Take note of what went wrong in a task, and pass on what is not this connection's."""
+        passes, failure = split(error)
         if failure is not None:
             where = address_in_words(self.peer)
-            logger.error("the connection to %s is cut because of a bug", where, exc_info=failure)
-            self.conn.abort(CloseReason.APPLICATION_FAILED)
+            if self.task is task:
+                logger.error("the connection to %s is cut because of a bug", where, exc_info=failure)
+                self.conn.abort(CloseReason.APPLICATION_FAILED)
+            else:
+                logger.error("the handler failed after its response to %s", where, exc_info=failure)
         if passes is not None:
             raise passes
 
@@ -120,12 +169,16 @@ class Connection:
         try:
             do()
         except Exception as error:  # noqa: BLE001 - logged in _cut
-            self._cut(error)
-            self._scope.cancel()
+            self._cut(error, self.task)
+            self.task.scope.cancel()
 
-    async def _converse(self) -> None:
-        """Take events, write and read, in this order, until the connection is over."""
+    async def _converse(self, task: Task) -> bool:
+        """Take events, write and read, in this order, until the connection is over, or goes on in another task.
+
+        Whether such a task is still to be started.
+        """
         conn, inbox = self.conn, self.inbox
+        context = copy_context()
         has_ended_output = False
         while True:
             if inbox:
@@ -133,8 +186,12 @@ class Connection:
                 if request is not None:
                     if conn.state is State.CLOSED:  # a deadline came right behind it
                         release(request)
-                        return
+                        return False
                     await self._answer(self, request)
+                    if self.task is not task:
+                        return False
+                    if has_changed(context):
+                        return True
                 if self._turn >= EVENTS_PER_TURN:
                     await self._end_turn()
                 continue
@@ -145,13 +202,13 @@ class Connection:
                 inbox.extend(events)
                 continue
             if conn.output_bytes:
-                if not self.write_now():
+                if self.is_writing or not self.write_now():
                     await self.flush()
                 continue
             disposition = conn.disposition
             if disposition is not KEEP:
                 if disposition is not LINGER:
-                    return
+                    return False
                 if not has_ended_output:
                     has_ended_output = True
                     self._watch(conn)
@@ -266,24 +323,24 @@ class Connection:
 
     async def flush(self) -> None:
         """Write all that is owed. It is written when this returns, or never will be. May be called by several tasks."""
-        while self._is_writing:
+        while self.is_writing:
             await self._wait_for_news()
         if not self.conn.output_bytes or self.write_now():
             await self.take_turn()
             return
-        self._is_writing = True
+        self.is_writing = True
         try:
             while self.conn.output_bytes:
                 await self._write_on()
         finally:
-            self._is_writing = False
+            self.is_writing = False
             self._tell_news()
 
     def end_response(self) -> bool:
         """A response is complete: let who waits look around, and write without waiting; whether that was all."""
         if self._is_reading or self._news is not None:
             self.interrupt_waiters()
-        return not self._is_writing and self.write_now()
+        return not self.is_writing and self.write_now()
 
     def write_now(self) -> bool:
         """Write what the transport takes of what is owed, within a turn, without waiting; whether that was all."""
@@ -371,23 +428,6 @@ class Connection:
             self.transport.wake_all()
         else:
             self.transport.wake_reader()
-
-
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """What of an error is for the server, and what is a failure of its own.
-
-    A Cancelled is for the server only while that is being cancelled. An async generator that yields within a cancel
-    scope lets its scope cancel whoever takes its pieces, and that is nobody else's.
-    """
-    group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
-    cancelled, rest = group.split(trio.Cancelled)
-    interrupts, failure = rest.split(KeyboardInterrupt) if rest is not None else (None, None)
-    if cancelled is not None and trio.current_effective_deadline() != -inf:
-        cancelled, failure = None, failure or cancelled
-    passes = interrupts or cancelled
-    if passes is not None and group is not error:
-        return error, failure
-    return passes, failure
 
 
 Answer: TypeAlias = Callable[[Connection, Request], Awaitable[None]]

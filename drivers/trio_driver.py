@@ -12,10 +12,12 @@ A drain takes in what was sent before it began, tells every connection, and wait
 drain deadline at the latest. Cancelling `serve` ends everything at once.
 """
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from contextvars import copy_context
 from functools import partial
 from math import inf
 from typing import Any, Final, Protocol, TypeAlias
@@ -34,9 +36,11 @@ from .collecting import Collector
 from .listeners import close_listener, listen, parse_address
 from .transport import endpoints_of
 from .trio_answering import Application
-from .trio_connection import Connection
+from .trio_connection import Connection, Host
 from .trio_poller import Poller
 from .trio_transport import SocketTransport, StreamTransport, TrioTransport, stream_endpoints, stream_peer
+
+logger = logging.getLogger("h1core.server")
 
 DEFAULT_THREADS: Final = 4
 
@@ -166,6 +170,8 @@ class Server:
         self._admission = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
         self._poller = Poller() if Poller.is_available else None
+        self._context = copy_context()
+        self._host = Host(self._watch, self._start, self._core.background_begins, self._background_done, self._gone)
         addresses = [_address(listener) for listener in self._listeners]
         try:
             async with trio.open_nursery() as self._nursery:
@@ -177,6 +183,8 @@ class Server:
                 task_status.started(addresses)
                 self._obey()
                 await self._ended.wait()
+                if self._core.background_tasks:
+                    logger.warning("%d handlers are cancelled after their responses", self._core.background_tasks)
                 self._nursery.cancel_scope.cancel()
         finally:
             self._is_serving = False
@@ -310,20 +318,26 @@ class Server:
         application = self._application
         conn = self._core.connection_opened()
         collector = Collector(self._core.limits.max_memory_body_bytes) if application.collects else None
-        connection = Connection(conn, transport, peer, endpoints, application.answer, collector, self._watch)
+        connection = Connection(conn, transport, peer, endpoints, application.answer, collector, self._host)
         self._connections[conn] = connection
         self._see_deadline()
-        self._nursery.start_soon(self._serve_connection, connection)
+        self._start(connection)
 
-    async def _serve_connection(self, connection: Connection) -> None:
-        """Run a connection's task, and forget the connection when it is over."""
-        try:
-            await connection.run()
-        finally:
-            del self._connections[connection.conn]
-            self._core.connection_gone(connection.conn)
-            self._admission.unpark_all()
-            self._see_whether_over()
+    def _start(self, connection: Connection) -> None:
+        """Give a connection a task, whose context variables are those of the server, whoever is it that asks."""
+        self._context.run(self._nursery.start_soon, connection.run)
+
+    def _background_done(self) -> None:
+        """Take note that a handler has ended that its connection did not wait for."""
+        self._core.background_done()
+        self._see_whether_over()
+
+    def _gone(self, connection: Connection) -> None:
+        """Forget a connection that is over."""
+        del self._connections[connection.conn]
+        self._core.connection_gone(connection.conn)
+        self._admission.unpark_all()
+        self._see_whether_over()
 
     # Deadlines
 

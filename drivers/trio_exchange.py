@@ -39,6 +39,7 @@ class TrioExchange(Exchange):
         "_connection",
         "_ended_early",
         "_is_receiving",
+        "_is_waiting",
         "_log",
         "has_left",
         "is_over",
@@ -51,6 +52,8 @@ class TrioExchange(Exchange):
         self._log = log
         self._body_is_over = request.end_stream
         self._is_receiving = False
+        self._is_waiting = False
+        """The handler's task waits, and the connection for it."""
         self._ended_early: bool | None = None
         """The peer closed its side along with its request; None before that was looked at."""
         self.has_left = False
@@ -58,6 +61,22 @@ class TrioExchange(Exchange):
         self.progress = NONE
         self.is_over = False
         """The handler has returned."""
+
+    # Going on after the response
+
+    def begin_wait(self) -> None:
+        """The handler's task is about to wait: its connection need not, when the response has been written."""
+        self._is_waiting = True
+        if self.progress is COMPLETE and not self._connection.is_writing:
+            self._leave()
+
+    def end_wait(self) -> None:
+        """The handler's task goes on."""
+        self._is_waiting = False
+
+    def _leave(self) -> None:
+        """Let the connection go on. It would have to wait for a task of the handler that writes, so not before."""
+        self._is_waiting = not self._connection.go_on()
 
     # Receiving
 
@@ -72,7 +91,8 @@ class TrioExchange(Exchange):
             return await self._next_piece()
         finally:
             self._is_receiving = False
-            self._connection.conn.pause_body()  # the peer has no deadline while nobody asks
+            if self._is_current():
+                self._connection.conn.pause_body()  # the peer has no deadline while nobody asks
 
     async def receive_part(self) -> tuple[bytes, bool]:
         """The next piece, and False with the last one, whose end has mostly come along with it."""
@@ -175,7 +195,10 @@ class TrioExchange(Exchange):
                 return False  # `flush` says so
             raise
         self._note_begin(response, BEGUN if response.body is None else COMPLETE)
-        return connection.end_response()
+        is_written = connection.end_response()
+        if is_written and self._is_waiting and self.progress is COMPLETE:
+            self._leave()
+        return is_written
 
     def _note_begin(self, response: Response, progress: Progress) -> None:
         self.progress = progress
@@ -192,7 +215,10 @@ class TrioExchange(Exchange):
         if self.progress is not COMPLETE and conn.state in OVER:
             await self._raise_gone()
         await self._connection.flush()
-        if self.progress is not COMPLETE and conn.state is State.CLOSED:
+        if self.progress is COMPLETE:
+            if self._is_waiting:  # it is another task that writes
+                self._leave()
+        elif conn.state is State.CLOSED:
             await self._raise_gone()
 
     async def _raise_gone(self) -> None:

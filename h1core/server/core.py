@@ -25,7 +25,7 @@ class ServerCore:
     """The connections of one server, and the policy over them. Never raises.
 
     - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
-      `request_done`, `begin_drain`.
+      `request_done`, `background_begins`, `background_done`, `begin_drain`.
     - Questions: `may_accept`, `is_stale`, `next_deadline`, `due_connections`, `phase`, `connections`.
 
     `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are handed to each connection. `workers` is how many
@@ -51,6 +51,8 @@ class ServerCore:
         self._deadlines = DeadlineIndex[Conn]()
         self.backlog = Backlog(workers, self.limits.max_queued_requests, self.timeouts.queue_timeout)
         self._drain = Drain(self.timeouts.drain_timeout)
+        self.background_tasks = 0
+        """Applications that still work after their response, while their connections go on."""
         self._connections: dict[Conn, None] = {}  # a set in the order of arrival
         self._spare_buffers: list[ReceiveBuffer] = []
 
@@ -111,6 +113,22 @@ class ServerCore:
         """Take note that a worker is free again, whatever came of the request and its connection."""
         self.backlog.done()
 
+    def background_begins(self) -> bool:
+        """Take note that an application goes on after its response; whether its connection goes on beside it.
+
+        There may be as many as connections. Beyond, a connection waits for its application, which holds back whoever
+        asks for more work than is done.
+        """
+        if self.background_tasks >= self.limits.max_connections:
+            return False
+        self.background_tasks += 1
+        return True
+
+    def background_done(self) -> None:
+        """Take note that an application has ended that went on after its response."""
+        assert self.background_tasks > 0
+        self.background_tasks -= 1
+
     def begin_drain(self) -> list[Conn]:
         """Begin to shut down; the connections to pump, because each was told. Again, it changes nothing."""
         if not self._drain.begin(self._clock()):
@@ -162,7 +180,7 @@ class ServerCore:
     @property
     def phase(self) -> Phase:
         """Whether the server runs, drains, or has nothing left to do."""
-        return self._drain.phase(len(self._connections))
+        return self._drain.phase(len(self._connections) + self.background_tasks)
 
     @property
     def connections(self) -> list[Conn]:

@@ -33,8 +33,8 @@ class Drain:
         self.deadline_at = now + self._timeout_s
         return True
 
-    def phase(self, open_connections: int) -> Phase:
-        """Where the server is with so many connections open."""
+    def phase(self, in_flight: int) -> Phase:
+        """Where the server is with so many connections open, and so much work left that has none."""
         if self.deadline_at == NEVER:
             return Phase.RUNNING
-        return Phase.DRAINING if open_connections else Phase.STOPPED
+        return Phase.DRAINING if in_flight else Phase.STOPPED

@@ -534,27 +534,37 @@ def test_a_body_that_breaks_off_is_a_disconnect(caplog: pytest.LogCaptureFixture
     assert complaints(caplog) == []
 
 
-@pytest.mark.parametrize("path", [b"/wait", b"/"])
-def test_the_connection_goes_on_when_the_application_has_ended(path: bytes) -> None:
-    """What an application does after its response holds its connection, and nobody else's."""
-    goes_on = trio.Event()
+@pytest.mark.parametrize("in_another_task", [False, True])
+def test_what_an_application_does_after_its_response_holds_up_nobody(in_another_task: bool) -> None:
+    """More of that, without sockets, in test_trio_after_response.py."""
+    goes_on, has_ended = trio.Event(), trio.Event()
     done: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await hello(scope, receive, send)
-        if scope["path"] == "/wait":
-            await goes_on.wait()
+        async with trio.open_nursery() as nursery:
+            if in_another_task:
+                nursery.start_soon(hello, scope, receive, send)
+            else:
+                await hello(scope, receive, send)
+            if scope["path"] == "/wait":
+                await goes_on.wait()
         done.append(scope["path"])
+        if scope["path"] == "/wait":
+            has_ended.set()
 
     async def test(served: Any) -> None:
         client = await served.connect()
-        await client.send(GET.replace(b" / ", b" %b " % path) + LAST_GET)
+        await client.send(GET.replace(b" / ", b" /wait "))
         await client.until(b"hello")
-        if path == b"/wait":
-            assert statuses(await served.ask(LAST_GET)) == [200]
-            assert done == ["/"]
-        goes_on.set()
+        for _ in range(2):
+            await client.send(GET)
+            await client.until(b"hello")
+        await client.send(LAST_GET)
         assert statuses(await client.rest()) == [200]
+        assert done == ["/"] * 3
+        goes_on.set()
+        await has_ended.wait()
+        assert done == ["/"] * 3 + ["/wait"]
 
     on(app, test)
 

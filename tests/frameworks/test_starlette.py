@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from examples import starlette_page
 from h1core import Timeouts
 from h1core.adapters.asgi import AsgiHandler
+from h1core.testing import Client
 
 from ..wire import answers, statuses
 from .kit import Site, complaints, run, serving
@@ -102,14 +103,17 @@ def test_a_file_whole_in_part_and_not_at_all(tmp_path: Any) -> None:
     run(site_of(endpoint, "GET", "HEAD"), test)
 
 
-def test_a_background_task_runs_when_the_response_was_delivered() -> None:
-    """Its connection is kept, and the next request on it waits for the task; other connections do not."""
-    goes_on = trio.Event()
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_a_background_task_runs_after_the_response_and_no_request_waits_for_it(
+    middleware: tuple[Middleware, ...],
+) -> None:
+    goes_on, has_ended = trio.Event(), trio.Event()
     done: list[str] = []
 
     async def task() -> None:
         await goes_on.wait()
         done.append("task")
+        has_ended.set()
 
     async def endpoint(request: Request) -> Response:
         wants_task = request.query_params.get("task")
@@ -118,14 +122,40 @@ def test_a_background_task_runs_when_the_response_was_delivered() -> None:
 
     async def test(site: Site) -> None:
         client = await site.connect(get(b"/?task=1") + get(b"/", b"Connection: close"))
-        await client.until(b"hello")
-        assert (await site.http.get("/")).text == "hello"
-        assert done == ["request", "request"]
+        assert statuses(await client.rest()) == [200, 200]
+        for path in ("/?task=", "/?task=1", "/"):  # on one connection
+            assert (await site.http.get(path)).text == "hello"
+        assert done == ["request"] * 5
         goes_on.set()
-        assert statuses(await client.rest()) == [200]
-        assert done == ["request", "request", "task", "request"]
+        await has_ended.wait()
+        assert "task" in done
 
-    run(site_of(endpoint), test)
+    run(site_of(endpoint, middleware=middleware), test)
+
+
+@pytest.mark.parametrize(("takes_s", "ends"), [(1.0, True), (1000.0, False)])
+def test_a_drain_waits_for_background_tasks_and_cancels_them_at_its_deadline(takes_s: float, ends: bool) -> None:
+    done: list[str] = []
+
+    async def task() -> None:
+        await trio.sleep(takes_s)
+        done.append("task")
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse("hello", background=BackgroundTask(task))
+
+    app = site_of(endpoint)
+    with Client(app, timeouts=Timeouts(drain_timeout=30.0)) as client:
+        peer = client.connect()
+        peer.send(get())
+        assert peer.answer().text == "hello"
+        client.begin_drain()
+        client.wait(0.5)
+        assert peer.sees_end
+        was_over = client.is_over
+        client.wait(30.0)
+        assert (was_over, client.is_over) == (False, True)
+    assert done == ["task"] * ends
 
 
 def test_the_lifespans_state_is_in_every_request() -> None:

@@ -275,6 +275,18 @@ def test_the_phases_follow_the_connections(core: ServerCore) -> None:
     assert phases == [Phase.RUNNING, Phase.DRAINING, Phase.STOPPED]
 
 
+def test_work_that_no_connection_waits_for_is_counted_and_keeps_a_drain_from_its_end(clock: FakeClock) -> None:
+    core = ServerCore(Limits(max_connections=2), clock=clock)
+    assert [core.background_begins() for _ in range(3)] == [True, True, False]
+    assert core.background_tasks == 2
+    core.begin_drain()
+    phases = []
+    for _ in range(2):
+        core.background_done()
+        phases.append(core.phase)
+    assert phases == [Phase.DRAINING, Phase.STOPPED]
+
+
 def test_without_connections_a_drain_is_over_at_once(core: ServerCore) -> None:
     assert core.begin_drain() == []
     assert core.phase is Phase.STOPPED
