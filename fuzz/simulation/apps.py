@@ -1,13 +1,16 @@
-"""Applications, most of which misbehave. What a request meets is planned when it is made, and so is what must come."""
+"""Applications, most of which misbehave. What a request meets is planned when it is made, and so is what must come.
+
+Here are those that are handlers, and what all have in common; those of WSGI and ASGI are in files of their own.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from h1core.events import Request, Response
 from h1core.handler import SpooledRequest
 
-from .dice import Dice
+from .dice import Concerns, Dice
 from .invariants import Invariant, violated
 from .swarm import Swarm
 from .trace import Trace
@@ -38,6 +41,10 @@ class Plan:
     cuts: bool = False
     """The response cannot be finished."""
     closes: bool = False
+    streams: bool = False
+    """The body comes in pieces."""
+    may_fail: bool = False
+    """A 500 is as good as the answer: something goes wrong when the answer might be on its way, or might not."""
     body: bytes | None = b""
     """What must come; None when it is `unit` again and again, perhaps cut off."""
     unit: bytes = b""
@@ -46,12 +53,20 @@ class Plan:
     calls: int = 0
     lane: int = -1
     method: bytes = b""
-    bodies: list["Pieces"] = field(default_factory=list)
+    bodies: list["Closable"] = field(default_factory=list)
+    """What it has handed out that is to be closed."""
 
     def waits(self, room_bytes: int) -> bool:
         """Whether a worker may have to wait in the middle: for the clock, or for room."""
-        streamed = self.pieces * self.piece_bytes if self.kind in STREAMING else 0
-        return self.delay_s > 0 or self.piece_delay_s > 0 or max(streamed, self.piece_bytes) > room_bytes
+        total = max(self.pieces, 1) * len(self.unit)
+        return self.delay_s > 0 or self.piece_delay_s > 0 or (self.streams and total > room_bytes)
+
+
+class Closable(Protocol):
+    """Something of an application's that the server has to close."""
+
+    closed: int
+    """How often that was done."""
 
 
 class Pieces:
@@ -90,57 +105,89 @@ class ClosableList(list[bytes]):
 
 
 class Apps:
-    """Plans, and the one handler that carries them out."""
+    """Plans, and the one application that carries them out."""
 
-    def __init__(self, dice: Dice, swarm: Swarm, trace: Trace, block: Callable[[float], None]) -> None:
-        self._dice = dice
+    interface: ClassVar[str] = "handlers"
+    gets_whole: ClassVar[bool] = True
+    """A request reaches it when all of it is there."""
+    closes_once: ClassVar[bool] = False
+    """What it hands out is to be closed once, and not just one or several times."""
+
+    def __init__(self, dice: Concerns, swarm: Swarm, trace: Trace, block: Callable[[float], None]) -> None:
+        self._dice = dice.apps
         self._swarm = swarm
+        self.kinds = self.draw_kinds(dice.interface)
         self._trace = trace
         self.block = block
         self.progress: Callable[[], None] = lambda: None
         self.see_call: Callable[[int, int], None] = lambda lane, number: None
         self.plans: dict[int, Plan] = {}
-        self.spooled: list[SpooledRequest] = []
+        self.files: list[Any] = []
+        """What must be closed in the end."""
         self.calm = False
+
+    def draw_kinds(self, dice: Dice) -> list[str]:
+        """What there is in this run."""
+        return self._swarm.apps
 
     # Planning
 
     def plan(self, sent: Sent, lane: int, kind: str | None = None) -> Plan:
         """Draw what the application will do with a request."""
         dice, swarm = self._dice, self._swarm
-        kind = kind or dice.pick(swarm.apps)
+        kind = kind or dice.pick(self.kinds)
         sizes = (1, 10, 100, 3000 if dice.chance(0.5) else 500, 30_000 if dice.chance(0.2) else 10)
         plan = Plan(
             sent.number, kind, dice.duration(swarm.longest_s) if kind in ("late", "for_ever") else 0.0, 0.0,
             dice.pick(sizes), 0, lane=lane, method=sent.method
         )  # fmt: skip
-        if kind in STREAMING:
-            plan.pieces = MANY if kind == "for_ever" else 1 + dice.below(dice.pick((3, 8, 70)))
-            if dice.chance(0.3):
-                plan.piece_delay_s = dice.duration(swarm.longest_s / 8)
-        _expect(plan, sent, dice)
+        self.expect(plan, sent)
         self.plans[sent.number] = plan
         return plan
 
-    # The handler
+    def draw_pieces(self, plan: Plan) -> None:
+        """Let the body come in pieces, and perhaps take its time."""
+        dice = self._dice
+        plan.streams = True
+        plan.pieces = MANY if plan.kind == "for_ever" else 1 + dice.below(dice.pick((3, 8, 70)))
+        if dice.chance(0.3):
+            plan.piece_delay_s = dice.duration(self._swarm.longest_s / 8)
+        plan.unit = content_of(plan.number, plan.piece_bytes)
+        plan.body = plan.unit * plan.pieces if plan.kind != "for_ever" else None
 
-    def begin(self, request: Request) -> Plan:
-        """Find the plan, and check that the request may come, and is whole."""
-        number = request.target[1:]
+    def expect(self, plan: Plan, sent: Sent) -> None:
+        """Say what must come of a plan."""
+        if plan.kind in STREAMING:
+            self.draw_pieces(plan)
+        _expect(plan, sent, self._dice)
+
+    # The application
+
+    def handler(self, threads: int) -> Any:
+        """What a server with so many threads is given."""
+        return self
+
+    def begin(self, target: bytes | str) -> Plan:
+        """Find the plan of a request, and check that this may come."""
+        number = target[1:]
         plan = self.plans.get(int(number)) if number.isdigit() else None
         if plan is None:
-            violated(Invariant.APPLICATION, f"a request that nobody sent reached the application: {request!r}")
+            violated(Invariant.APPLICATION, f"a request that nobody sent reached the application: {target!r}")
         plan.calls += 1
         self._trace.note(plan.lane, "app", "called", f"{plan.number} {plan.kind}")
         if plan.calls > 1:
             violated(Invariant.APPLICATION, f"request {plan.number} reached the application twice", plan.lane)
         self.see_call(plan.lane, plan.number)
-        if isinstance(request, SpooledRequest):
-            self.spooled.append(request)
         return plan
 
+    def begin_whole(self, request: Request) -> Plan:
+        """The same of a whole request, whose file is kept in mind."""
+        if isinstance(request, SpooledRequest):
+            self.files.append(request._file)
+        return self.begin(request.target)
+
     def __call__(self, request: Request) -> Response:
-        plan = self.begin(request)
+        plan = self.begin_whole(request)
         if plan.delay_s:
             self.block(plan.delay_s)
         return self.reply(plan, request)
@@ -214,9 +261,15 @@ class Apps:
 
     # Afterwards
 
-    def left_open(self) -> list[int]:
-        """The requests whose streamed bodies were never closed."""
-        return [plan.number for plan in self.plans.values() if any(not body.closed for body in plan.bodies)]
+    def see_closed(self) -> None:
+        """Everything that was handed out is closed."""
+        for plan in self.plans.values():
+            for body in plan.bodies:
+                if not body.closed or (self.closes_once and body.closed > 1):
+                    how = f"the body of {plan.number} ({plan.kind}) was closed {body.closed} times"
+                    violated(Invariant.CLEAN_UP, how, plan.lane)
+        if any(not file.closed for file in self.files):
+            violated(Invariant.CLEAN_UP, "a file is left open")
 
 
 STREAMING = frozenset(
@@ -236,17 +289,21 @@ def _expect(plan: Plan, sent: Sent, dice: Dice) -> None:
     """Say what must come of a plan."""
     kind = plan.kind
     plan.fails = kind in FAILING
-    plan.body = sent.body if kind == "echo" else content_of(plan.number, plan.piece_bytes)
+    if kind == "echo":
+        plan.body = sent.body
+    elif kind not in STREAMING:
+        plan.body = content_of(plan.number, plan.piece_bytes)
     if kind == "large":
         plan.body = content_of(plan.number, 80_000)
     elif kind in ("not_modified", "bad_status"):
         plan.status, plan.body = 304, b""
     elif kind == "asks_to_close":
         plan.closes = True
+    elif kind == "known_length_iterable":
+        plan.streams = True
+        plan.unit = plan.body or b""
     elif kind in STREAMING:
-        plan.unit = content_of(plan.number, plan.piece_bytes)
         total = plan.piece_bytes * plan.pieces
-        plan.body = plan.unit * plan.pieces if kind != "for_ever" else None
         plan.cuts = kind in ("raises_midway", "text_piece", "short_stream", "long_stream")
         plan.fails = kind == "raises_at_first_piece"
         if kind == "short_stream":

@@ -41,3 +41,4 @@ class Concerns:
         self.apps = Dice(f"{seed}/apps")
         self.pool = Dice(f"{seed}/pool")
         self.driver = Dice(f"{seed}/driver")
+        self.interface = Dice(f"{seed}/interface")

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .invariants import Invariant, Violation
@@ -10,7 +10,7 @@ from .selectors_world import SelectorsDriver
 from .trio_world import TrioDriver
 from .world import Driver, World
 
-DRIVERS: dict[str, Callable[[World], Driver]] = {"selectors": SelectorsDriver, "trio": TrioDriver}
+DRIVERS: dict[str, type[Driver]] = {"selectors": SelectorsDriver, "trio": TrioDriver}
 
 TWICE_EVERY = 64
 """One of so many seeds is run a second time, and must leave the same trace."""

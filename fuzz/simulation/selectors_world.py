@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import ClassVar
 
 from h1core.drivers import pool as pool_module
 from h1core.drivers import selectors_driver
@@ -13,38 +14,46 @@ from h1core.server import core as core_module
 from h1core.state import Disposition
 from h1core.testing.network import READ, WRITE
 
+from .apps import Apps
 from .invariants import Invariant, Violation, violated
 from .network import SimSelector, SimStream, SimWake
-from .swaps import swapped
+from .sendfile import sendfile_swaps
+from .swaps import Swap, swapped
 from .watched import WatchedConn
 from .workers import SimCondition, SimPool, SimThreading
 from .world import World
+from .wsgi_apps import WsgiApps
 
 
-def patched(world: World) -> AbstractContextManager[None]:
+def patched(world: World, *more: Swap) -> AbstractContextManager[None]:
     """Put our `Conn`, wake channel and condition where the driver finds its own."""
     return swapped(
         (core_module, "Conn", world.make_conn),
         (selectors_driver, "WakeChannel", SimWake),
         (pool_module, "threading", SimThreading),
+        *more,
     )
 
 
 class SelectorsDriver:
     """What the world asks of the readiness loop."""
 
+    interfaces: ClassVar[tuple[type[Apps], ...]] = (Apps, Apps, WsgiApps)
+
     def __init__(self, world: World) -> None:
         self.world = world
         swarm = world.swarm
+        has_sendfile = isinstance(world.apps, WsgiApps) and world.dice.driver.chance(0.5)
+        self._swaps = sendfile_swaps(world) if has_sendfile else ()
         self.selector = SimSelector(world)
         self.pool: SimPool | None = None
         self._seen = (-1, -1)
-        with patched(world):
+        with patched(world, *self._swaps):
             if swarm.threads:
                 self.pool = SimPool(world, swarm.threads, self._wake_up)
                 SimCondition.pool = self.pool
             self.server = Server(
-                world.apps,
+                world.apps.handler(swarm.threads),
                 listeners=[world.listener],
                 limits=swarm.limits,
                 timeouts=swarm.timeouts,
@@ -57,7 +66,7 @@ class SelectorsDriver:
         self.core = self.server.core
 
     def run(self) -> None:
-        with patched(self.world):
+        with patched(self.world, *self._swaps):
             try:
                 self.server.run()
                 self.world.ended_at = self.world.clock.now

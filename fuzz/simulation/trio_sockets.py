@@ -19,6 +19,7 @@ from h1core.testing.network import READ, WRITE
 
 from .invariants import Invariant, violated
 from .network import SimListener, SimStream
+from .swaps import Swap
 
 if TYPE_CHECKING:
     from .world import World
@@ -101,7 +102,7 @@ class SimSockets:
         self._epoll: SimEpoll | None = None
         self._waiting: dict[tuple[int, int], trio.lowlevel.Task] = {}
 
-    def swaps(self) -> tuple[tuple[object, str, object], ...]:
+    def swaps(self) -> tuple[Swap, ...]:
         """What lets the driver find these sockets where it looks for the system's."""
         return (
             (trio_driver, "socket", SimpleNamespace(socket=(socket.socket, SimListener))),

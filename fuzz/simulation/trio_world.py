@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import trio
 import trio.testing
@@ -21,7 +21,7 @@ from h1core.state import State
 from h1core.testing.network import READ, WRITE
 from h1core.testing.trio_network import MemoryTrioStream
 
-from .apps import Pieces, Plan
+from .apps import Apps, Pieces, Plan
 from .dice import Dice
 from .invariants import Invariant, Violation, violated
 from .network import SimStream
@@ -115,6 +115,8 @@ class AsyncPieces:
 class TrioDriver:
     """What the world asks of the trio driver."""
 
+    interfaces: ClassVar[tuple[type[Apps], ...]] = (Apps,)
+
     def __init__(self, world: World) -> None:
         self.world = world
         dice = world.dice.driver
@@ -150,7 +152,7 @@ class TrioDriver:
 
     async def _handle(self, request: Request) -> Response:
         world = self.world
-        plan = world.apps.begin(request)
+        plan = world.apps.begin_whole(request)
         if plan.delay_s:
             await trio.sleep(min(plan.delay_s, 0.01) if world.is_calm else plan.delay_s)
         response = world.apps.reply(plan, request)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from h1core.events import Request
 from h1core.server import ServerCore
@@ -22,7 +22,7 @@ from h1core.state import CloseReason, State
 from h1core.testing import FakeClock
 
 from . import faults
-from .apps import STREAMING, Apps
+from .apps import Apps
 from .dice import Concerns, Dice
 from .invariants import Invariant, Violation, violated
 from .judge import Judge
@@ -42,6 +42,11 @@ PROMPT_S = 1.0
 
 class Driver(Protocol):
     """A driver under test."""
+
+    interfaces: ClassVar[tuple[type[Apps], ...]]
+    """Whose applications it runs, each as often as it is named."""
+
+    def __init__(self, world: World) -> None: ...
 
     @property
     def core(self) -> ServerCore: ...
@@ -102,7 +107,7 @@ class BugLog(logging.Handler):
 class World:
     """Everything of one run."""
 
-    def __init__(self, seed: int, make_driver: Callable[[World], Driver], detailed: bool = False) -> None:
+    def __init__(self, seed: int, make_driver: type[Driver], detailed: bool = False) -> None:
         Violation.first = None
         self.seed = seed
         self.clock = FakeClock(START)
@@ -117,7 +122,9 @@ class World:
         """Time that passed while the server could not help it."""
         self.network = SimNetwork(self)
         self.listener: SimListener = self.network.listen()
-        self.apps = Apps(self.dice.apps, self.swarm, self.trace, self._block)
+        self.apps: Apps = self.dice.interface.pick(make_driver.interfaces)(
+            self.dice, self.swarm, self.trace, self._block
+        )
         self.apps.progress = self.progressed
         self.apps.see_call = self._see_call
         self.scripts = Scripts(self)
@@ -279,7 +286,7 @@ class World:
             case CloseReason.APPLICATION_ASKED:
                 return plan is not None and plan.closes
             case CloseReason.CLOSE_DELIMITED:
-                return last is not None and last.version == b"1.0" and plan is not None and plan.kind in STREAMING
+                return last is not None and last.version == b"1.0" and plan is not None and plan.streams
             case CloseReason.MAX_REQUESTS:
                 return count == self.swarm.limits.max_requests_per_connection
             case CloseReason.DRAINING:
@@ -507,13 +514,7 @@ class World:
             self.see_step()
         for peer in self.peers:
             Judge(self, peer).judge()
-        left_open = self.apps.left_open()
-        if left_open:
-            violated(
-                Invariant.CLEAN_UP, f"the bodies of {left_open} were never closed", self.apps.plans[left_open[0]].lane
-            )
-        if any(not request._file.closed for request in self.apps.spooled):
-            violated(Invariant.CLEAN_UP, "the file of a request is left open")
+        self.apps.see_closed()
 
     def forget(self) -> None:
         """Cut the circles that hold everything together, so that nobody has to look for them."""
