@@ -27,7 +27,7 @@ from typing import Final, NamedTuple, Protocol
 
 from h1core.errors import Disconnected
 from h1core.events import FileSlice, Request, Response
-from h1core.handler import FileBody, Handler, WholeBody
+from h1core.handler import FileBody, Handler, WholeBody, WritingHandler
 
 from .answering import answer, close_quietly, release
 
@@ -126,7 +126,7 @@ class WorkerPieces:
         """
         try:
             for piece in chain(lead, pieces):
-                self._put(piece)
+                self.put(piece)
         except BaseException as error:  # noqa: BLE001 - kept for the loop, which says what to do about it
             if isinstance(error, Disconnected) and not self._is_wanted:
                 logger.debug("a client went away in the middle of its response")
@@ -137,8 +137,8 @@ class WorkerPieces:
             self._end = END
         self._post()
 
-    def _put(self, piece: bytes) -> None:
-        """Hand a piece over, or wait until there is room. Raises Disconnected."""
+    def put(self, piece: bytes) -> None:
+        """Hand a piece over, in the worker, or wait until there is room. Raises Disconnected."""
         size = len(piece)
         with self._changed:
             while self._waiting_bytes > self._max_bytes and self._is_wanted:
@@ -191,6 +191,7 @@ class Job:
         "_is_wanted",
         "_ready_at",
         "_work",
+        "_written",
         "first",
         "is_counted",
         "is_over",
@@ -205,6 +206,7 @@ class Job:
         self._ready_at = ready_at
         self._work = work
         self._is_wanted = True
+        self._written: WorkerPieces | None = None  # by the handler, before it returns
         self.first: Response | None = None
         """What to send first; None while the handler runs, and for good when the request was stale."""
         self.pieces: Pieces | None = None
@@ -231,7 +233,10 @@ class Job:
             self.pieces.close()
 
     def _answer(self) -> None:
-        first, pieces, lead = answer(self._work.handler, self.request, BaseException, takes_whole=True)
+        handler = self._run_writing if isinstance(self._work.handler, WritingHandler) else self._work.handler
+        first, pieces, lead = answer(handler, self.request, BaseException, takes_whole=True)
+        if self._written is not None:
+            return
         if pieces is None:
             self.first = first
             return
@@ -248,12 +253,43 @@ class Job:
         self._work.post(self)
         passed_on.feed(pieces, lead)
 
+    def _run_writing(self, request: Request) -> Response:
+        """Run a handler that may write before it returns. If it does, its response is passed on here to its end."""
+        assert isinstance(self._work.handler, WritingHandler)
+        try:
+            response = self._work.handler(request, self)
+        except BaseException as error:
+            if self._written is None:
+                raise
+            self._written.feed(_raise(error))
+            return Response(200)  # for nobody
+        if self._written is not None:
+            assert isinstance(response.body, Iterator)
+            self._written.feed(response.body)
+        return response
+
+    def begin(self, response: Response) -> None:
+        """Say how a response begins that is written; see `ResponseWriter`. The first piece posts it."""
+        self._written = WorkerPieces(self._work.max_bytes, lambda: self._work.post(self))
+        self._begin(response, self._written)
+
+    def write(self, data: bytes) -> None:
+        """Pass a piece on that is written; see `ResponseWriter`."""
+        assert self._written is not None
+        self._written.put(data)
+
     def _begin(self, first: Response, pieces: Pieces) -> None:
         """Let the loop see how a streamed response begins."""
         self.pieces = pieces
         if not self._is_wanted:  # looked at after `pieces` was set, as `abandon` does it the other way round
             pieces.close()
         self.first = first
+
+
+def _raise(error: BaseException) -> Iterator[bytes]:
+    """Pieces of which already the first one fails."""
+    yield from ()
+    raise error
 
 
 class Workers(Protocol):

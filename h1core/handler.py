@@ -5,7 +5,7 @@ handlers; drivers run them and know nothing else.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final, Protocol, TypeAlias
 
 from h1core.errors import LocalError
 from h1core.events import FileSlice, Request, Response
@@ -16,6 +16,29 @@ Handler: TypeAlias = Callable[[Request], Response]
 """Runs to its end before anything else happens in its thread. What it raises becomes a 500."""
 
 AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class ResponseWriter(Protocol):
+    """What a driver gives to a `WritingHandler`."""
+
+    def begin(self, response: Response) -> None:
+        """Say how the response begins; its body is None. It goes out with what is written first. Never raises."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, and wait while the client is behind. Raises Disconnected when it has gone."""
+        ...
+
+
+class WritingHandler:
+    """A handler that may send a part of its response before it returns, where it runs in a worker that can wait.
+
+    No abstract class: to ask whether something is one of those costs more than the rest of a worker's question.
+    """
+
+    def __call__(self, request: Request, writer: ResponseWriter | None = None) -> Response:
+        """The whole response; or, if it was begun on the writer, one with the rest of its body, an iterator."""
+        raise NotImplementedError
 
 
 class SpooledRequest(Request):

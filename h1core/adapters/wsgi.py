@@ -4,6 +4,9 @@ The application is called with a whole request. Its head is kept until the first
 end of them: until then `start_response` may be called again with `exc_info`. What it says wrongly is a LocalError where
 it says it, so that the traceback is of its own line; unless it handles that, the client gets a 500.
 
+What it gives to `write` goes out at once where the driver has a worker that can wait for the client. Where it has none,
+on the loop itself, it is kept, up to `MAX_KEPT_BYTES`.
+
 Whatever the application returns has its `close` called once: here when the body is whole or something fails, else by
 the driver, when the response is over.
 """
@@ -17,7 +20,7 @@ from wsgiref.types import ErrorStream, WSGIApplication
 from h1core.adapters.wsgi_environ import EnvironMaker
 from h1core.errors import LocalError
 from h1core.events import Request, Response
-from h1core.handler import FileBody, Handler, WholeBody, close_pieces
+from h1core.handler import FileBody, ResponseWriter, WholeBody, WritingHandler, close_pieces
 
 Field: TypeAlias = tuple[bytes, bytes]
 
@@ -37,6 +40,9 @@ HOP_BY_HOP: Final = frozenset(
 
 SMALL_BODY_BYTES: Final = 64 * 1024
 """Below this the blocks of a list are joined, and go out as one."""
+
+MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
+"""How much `write` keeps where nothing can be sent before the application returns."""
 
 UNDECLARED: Final = -1
 """The length of a body whose application says none."""
@@ -67,7 +73,7 @@ def wsgi_handler(
     multiprocess: bool = False,
     errors: ErrorStream | None = None,
     as_file: AsFile | None = None,
-) -> Handler:
+) -> "WsgiHandler":
     """A handler that runs a WSGI application.
 
     `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread` says that several threads run
@@ -81,16 +87,25 @@ def wsgi_handler(
         "wsgi.multiprocess": multiprocess,
         "wsgi.file_wrapper": FileWrapper,
     }
-    make_environ = EnvironMaker(root_path, common).make
+    return WsgiHandler(app, EnvironMaker(root_path, common), as_file)
 
-    def handle(request: Request) -> Response:
-        call = _Call()
-        result = app(make_environ(request), call.start_response)
-        if as_file is not None and type(result) is FileWrapper:
-            return call.file_response(result, as_file)
+
+class WsgiHandler(WritingHandler):
+    """What `wsgi_handler` makes."""
+
+    def __init__(self, app: WSGIApplication, environs: EnvironMaker, as_file: AsFile | None) -> None:
+        self._app = app
+        self._make_environ = environs.make
+        self._as_file = as_file
+
+    def __call__(self, request: Request, writer: ResponseWriter | None = None) -> Response:
+        """The response, or the rest of it after what the application has written."""
+        is_head = request.method == b"HEAD"
+        call = _Call(None if is_head else writer, is_head)
+        result = self._app(self._make_environ(request), call.start_response)
+        if self._as_file is not None and type(result) is FileWrapper:
+            return call.file_response(result, self._as_file)
         return call.response(result)
-
-    return handle
 
 
 class FileWrapper:
@@ -120,14 +135,28 @@ class FileWrapper:
 class _Call:
     """One call of the application, and what it has said so far."""
 
-    __slots__ = ("_fields", "_head_has_left", "_length", "_status", "_written")
+    __slots__ = (
+        "_fields",
+        "_head_has_left",
+        "_is_head",
+        "_kept",
+        "_length",
+        "_status",
+        "_writer",
+        "_written_bytes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, writer: ResponseWriter | None, is_head: bool) -> None:
+        self._writer = writer
+        self._is_head = is_head
+        self._written_bytes = 0
+        """Of a body that somebody gets; with a writer, it was begun on that."""
         self._status = 0  # none yet
         self._fields: list[Field] = []
         self._length = UNDECLARED
         self._head_has_left = False
-        self._written: list[bytes] = []
+        self._kept: list[bytes] = []
+        """What was written, and could not be sent."""
 
     # For the application
 
@@ -157,12 +186,31 @@ class _Call:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Say a piece of body that goes before all that is returned. It is kept in memory. Raises LocalError."""
+        """Say a piece of body that goes before all that is returned. Raises LocalError, and Disconnected."""
         if not isinstance(data, bytes):
             raise LocalError(f"write takes bytes, not {type(data).__name__}")
-        if data:
-            self._head_has_left = True  # as far as the application can tell
-            self._written.append(data)
+        if not data:
+            return
+        written_before = self._written_bytes
+        if self._is_head or self._status in BODILESS:
+            self._kept = [data]  # nobody gets it, but it tells that there is a body
+        elif self._length != UNDECLARED and written_before + len(data) > self._length:
+            raise LocalError(f"write goes beyond the Content-Length of {self._length}; this piece is not sent")
+        elif self._writer is not None:
+            self._written_bytes += len(data)
+            self._head_has_left = True
+            if not written_before:
+                self._writer.begin(self._streamed(None))
+            self._writer.write(data)
+        elif written_before + len(data) > MAX_KEPT_BYTES:
+            raise LocalError(
+                f"without worker threads, write keeps what it is given, and {MAX_KEPT_BYTES} bytes at most;"
+                " return an iterator, or run with threads"
+            )
+        else:
+            self._written_bytes += len(data)
+            self._kept.append(data)
+        self._head_has_left = True  # as far as the application can tell
 
     def _take_fields(self, headers: list[tuple[str, str]]) -> None:
         """Check and encode the headers; the length is kept apart from the others. Raises LocalError."""
@@ -186,9 +234,11 @@ class _Call:
 
     def response(self, result: Iterable[bytes]) -> Response:
         """What to send for what the application has returned. Raises what that raises, or LocalError."""
-        if (type(result) is list or type(result) is tuple) and not self._written:
+        if (type(result) is list or type(result) is tuple) and not self._head_has_left:
             return self._listed(result)
-        blocks = _Blocks(result, self._written)
+        blocks = _Blocks(result, self._kept)
+        if self._written_bytes and self._writer is not None:
+            return Response(self._status, (), blocks)
         try:
             lead = blocks.take_lead()
             self._check_started()
@@ -200,7 +250,7 @@ class _Call:
             raise
         self._head_has_left = True
         size = len(lead)
-        if self._length == size or (self._length == UNDECLARED and not self._written and _is_single(result)):
+        if self._length == size or (self._length == UNDECLARED and not self._kept and _is_single(result)):
             return Response(self._status, self._fields, WholeBody(lead, blocks.finish))
         blocks.put_back(lead)
         return self._streamed(blocks)
@@ -210,7 +260,8 @@ class _Call:
 
         The application's own file is closed at once, in the thread that has opened it: the body has one of its own.
         """
-        body = as_file(result.file) if self._status and not self._written and self._status not in BODILESS else None
+        may_send = self._status and not self._head_has_left and self._status not in BODILESS
+        body = as_file(result.file) if may_send else None
         if body is None:
             return self.response(result)
         try:
@@ -249,7 +300,7 @@ class _Call:
             self._say_length()
         return Response(status, self._fields, body)
 
-    def _streamed(self, blocks: Iterator[bytes]) -> Response:
+    def _streamed(self, blocks: Iterator[bytes] | None) -> Response:
         if self._length != UNDECLARED:
             self._say_length()
         return Response(self._status, self._fields, blocks)

@@ -363,9 +363,9 @@ def test_what_the_worker_is_told_is_that_the_client_is_gone() -> None:
     pieces = WorkerPieces(1000, lambda: None)
     pieces.close()
     with pytest.raises(Disconnected, match="the client is gone"):
-        pieces._put(b"x")
+        pieces.put(b"x")
     with pytest.raises(Disconnected):
-        pieces._put(b"")
+        pieces.put(b"")
 
 
 def test_a_job_that_was_abandoned_before_it_streamed_is_released(make_bench: MakeBench) -> None:
