@@ -202,6 +202,8 @@ class Application:
                     return
                 if isinstance(piece, PieceEnd):
                     conn.send(EndOfMessage())
+                    if pieces.waits and conn.output_bytes:
+                        connection.end_response()  # the client need not wait for the application to clean up
                     return
                 conn.send(Data(piece))
                 if pieces.waits or conn.output_bytes > self._max_output_bytes:

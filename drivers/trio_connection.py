@@ -390,6 +390,7 @@ class Connection:
         while self.conn.wants_read and not self.inbox:
             await self.read()
             self._collect()
+        self._watch(self.conn)  # what has come may have a deadline of its own
 
     def _collect(self) -> None:
         """Take what came of a body, but not its end: that is a request to be answered."""

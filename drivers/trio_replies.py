@@ -179,6 +179,7 @@ class ThreadReply:
         except trio.Cancelled:
             # Nobody waits: the lock may be held for as long as the application likes.
             self._is_left_to_itself = True
+            self._is_wanted = False  # without the lock, for a thread that has not begun yet
             trio.lowlevel.start_thread_soon(self._close, lambda outcome: None)
             raise
 

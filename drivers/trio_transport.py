@@ -141,7 +141,8 @@ class StreamTransport:
     """Any trio stream.
 
     The waits do the work, and `recv` and `send` only pass on what came of it. A read that is broken off loses nothing;
-    a write that is broken off leaves the stream in an unknown state, so that happens only when all is over.
+    a write that is broken off leaves the stream in an unknown state, so the connection is lost: at the end of all, or
+    when an application cancels what it is sending.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -226,8 +227,11 @@ class StreamTransport:
                 self._writing = None
 
     async def close(self, *, reset: bool) -> None:
-        """Close both sides; a stream that has farewells to exchange, as TLS has, gets a moment for them."""
-        if reset:
+        """Close both sides; a stream that has farewells to exchange, as TLS has, gets a moment for them.
+
+        One that was lost in the middle of a write gets none: what was cut off must not look as if it had ended.
+        """
+        if reset or self._is_lost:
             with contextlib.suppress(*LOST):
                 await trio.aclose_forcefully(self._stream)
         else:

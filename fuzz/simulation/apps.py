@@ -53,6 +53,14 @@ class Plan:
     calls: int = 0
     lane: int = -1
     method: bytes = b""
+    listens: bool = False
+    """It waits to receive something."""
+    is_complete: bool = False
+    """It has said all that it has to say."""
+    breaks_off: bool = False
+    """It has cancelled what it was sending."""
+    has_left: bool = False
+    """It was told that its client has left, before it had said all."""
     bodies: list["Closable"] = field(default_factory=list)
     """What it has handed out that is to be closed."""
 
@@ -121,6 +129,10 @@ class Apps:
         self.block = block
         self.progress: Callable[[], None] = lambda: None
         self.see_call: Callable[[int, int], None] = lambda lane, number: None
+        self.see_left: Callable[[int, int], None] = lambda lane, number: None
+        self.see_end: Callable[[int], None] = lambda lane: None
+        self.running: dict[int, Plan] = {}
+        """Applications that have begun and not ended; of those only that may wait by themselves."""
         self.plans: dict[int, Plan] = {}
         self.files: list[Any] = []
         """What must be closed in the end."""

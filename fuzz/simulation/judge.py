@@ -182,7 +182,10 @@ class Judge:
             else:
                 self._see_own_answer(response, sent, received, conn)
         answered = len(responses)
-        for received in conn.received[answered:]:
+        for number, received in enumerate(conn.received[answered:], answered):
+            plan = self.world.apps.plans.get(self.peer.sent[number].number)
+            if plan is not None and plan.has_left:
+                continue
             if received.is_whole and conn.close_reason not in CUT_SHORT and not self._was_cut():
                 violated(Invariant.IN_ORDER, f"{received.parts[1]!r} was never answered: {self._why()}", self.lane)
 
@@ -198,7 +201,7 @@ class Judge:
         if response.fields[b"x-id"] != b"%d" % sent.number:
             violated(Invariant.IN_ORDER, f"{response.fields[b'x-id']!r} answers {sent.number}", self.lane)
         plan = self.world.apps.plans[sent.number]
-        if plan.calls != 1 or received is None or not received.is_whole:
+        if plan.calls != 1 or received is None or not (received.is_whole or not self.world.apps.gets_whole):
             violated(Invariant.APPLICATION, f"{sent.number} is answered, and never reached anybody", self.lane)
         if plan.fails and not plan.may_fail:
             violated(Invariant.APPLICATION, f"{sent.number} was to fail ({plan.kind})", self.lane)
@@ -219,7 +222,7 @@ class Judge:
             violated(
                 Invariant.ISOLATION, f"the body of {plan.number} ({plan.kind}) is another: {body[:80]!r}", self.lane
             )
-        if response.is_complete and plan.cuts and plan.length != len(body):
+        if response.is_complete and plan.cuts and plan.length != len(body) and response.method != b"HEAD":
             violated(Invariant.READABLE, f"the response to {plan.number} was cut, and looks complete", self.lane)
         if not response.is_complete and self.stream.has_fin and not self._was_cut():
             violated(Invariant.READABLE, f"the response to {plan.number} ends in its middle", self.lane)
@@ -233,7 +236,7 @@ class Judge:
             if plan is None or not (plan.fails or plan.may_fail) or not calls:
                 violated(Invariant.APPLICATION, f"500 answers {sent.number}, which did not fail", self.lane)
             return
-        if calls:
+        if calls and (self.world.apps.gets_whole or received is None or received.is_whole):
             violated(Invariant.APPLICATION, f"{status} answers {sent.number}, which the application has", self.lane)
         if not response.says_close:
             violated(Invariant.CAUSE, f"{status} does not say that the connection ends", self.lane)
@@ -261,19 +264,30 @@ class Judge:
         cut = self._was_cut()
         reason = conn.close_reason
         last = responses[-1] if responses else None
-        if self.stream.has_fin and not cut and reason in SAID and (last is None or not last.says_close):
+        # A body may turn out to be invalid when its request is answered; then there is nothing left to say that in.
+        is_told = last is not None and last.says_close
+        is_late_refusal = reason is CloseReason.REFUSED and bool(conn.received) and not conn.received[-1].is_whole
+        is_late_refusal = is_late_refusal and not self.world.apps.gets_whole
+        if self.stream.has_fin and not cut and reason in SAID and not is_told and not is_late_refusal:
             violated(Invariant.CAUSE, f"the connection ended by {reason.name}, which no response says", self.lane)
         is_late = self.world.ended_at >= self.world.drain_at + self.world.swarm.timeouts.drain_timeout
-        if self.stream.resets_on_close and reason not in CUT_SHORT and not self.world.was_stopped and not is_late:
+        is_cut_off = reason is CloseReason.PEER_CLOSED and self._is_left(conn)
+        is_allowed = reason in CUT_SHORT or self.world.was_stopped or is_late or is_cut_off
+        if self.stream.resets_on_close and not is_allowed:
             violated(Invariant.GENTLE_END, f"a reset for {reason and reason.name}", self.lane)
         if last is not None and last.says_close and conn.state is State.HEAD:
             violated(Invariant.CAUSE, "a connection goes on that said that it would not", self.lane)
         if reason is CloseReason.APPLICATION_FAILED and not self._is_somebody_to_blame(conn):
             violated(Invariant.ISOLATION, "a connection was cut, and its application had not failed", self.lane)
 
+    def _is_left(self, conn: WatchedConn) -> bool:
+        """Whether the last application has given up, because it was told that its client has left."""
+        plan = self.world.apps.plans.get(self.peer.sent[len(conn.received) - 1].number) if conn.received else None
+        return plan is not None and plan.has_left
+
     def _is_somebody_to_blame(self, conn: WatchedConn) -> bool:
         plans = [self.world.apps.plans.get(sent.number) for sent in self.peer.sent]
-        return any(plan is not None and plan.calls and plan.cuts for plan in plans)
+        return any(plan is not None and plan.calls and (plan.cuts or plan.has_left) for plan in plans)
 
 
 def replay(wire: bytes, ended: bool, conn: WatchedConn) -> tuple[list[Received], RefuseReason | None]:

@@ -26,7 +26,7 @@ def failure(outcome: Outcome, driver: str) -> str:
         *about(outcome.world),
         "",
         *story(outcome.world, violation.lane),
-        f"{outcome.world.trace.ended_at - START:+13.6f} s  here {violation.invariant.name} does not hold",
+        f"{outcome.world.clock.now - START:+13.6f} s  here {violation.invariant.name} does not hold",
     ]
     return "\n".join(lines)
 

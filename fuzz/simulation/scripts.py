@@ -219,7 +219,10 @@ class Scripts:
 
     def oversize(self, peer: Peer) -> Script:
         requests = self.many(peer) if self.dice.chance(0.3) else []
-        yield from peer.send(*requests, self.make.oversize())
+        large = self.make.oversize()
+        if large.begins:
+            self.world.apps.plan(large, peer.lane)
+        yield from peer.send(*requests, large)
         yield from peer.await_end()
         yield from peer.leave()
 

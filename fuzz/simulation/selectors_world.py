@@ -121,6 +121,9 @@ class SelectorsDriver:
         connection = self.server._pump.connections[conn]
         return connection.job is not None or connection.pieces is not None
 
+    def is_cleaning_up(self, conn: WatchedConn) -> bool:
+        return False
+
     def see_step(self) -> None:
         connections = self.server._pump.connections
         if len(connections) != len(self.core._connections):

@@ -1,14 +1,15 @@
 """The trio driver as a driver under test: the real `Server.serve`, on sockets or streams in memory, and our clock.
 
 Trio is idle when all tasks wait; then it asks the clock to jump, and that is where everybody else does something. Its
-scheduler shuffles on purpose, by a generator that is seeded here. Handlers are async: threads have no order.
+scheduler shuffles on purpose, by a generator that is seeded here. Applications are async ones, or sync ones, in threads
+that are the world's or in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import trio
 import trio.testing
@@ -22,18 +23,25 @@ from h1core.testing.network import READ, WRITE
 from h1core.testing.trio_network import MemoryTrioStream
 
 from .apps import Apps, Pieces, Plan
+from .asgi_apps import AsgiApps
 from .dice import Dice
 from .invariants import Invariant, Violation, violated
 from .network import SimStream
 from .swaps import swapped
 from .trio_sockets import SimSockets
+from .trio_threads import SimThreads
 from .watched import WatchedConn
+from .wsgi_apps import WsgiApps
 
 if TYPE_CHECKING:
     from .world import World
 
+T = TypeVar("T")
+
 UNKNOWN_FAULTS = ("early_timers", "full_queue")
-"""Faults of the readiness loop, which trio does not have."""
+"""Faults of the readiness loop, which trio does not have, but with threads."""
+
+REQUEST_READY = ServerCore.request_ready
 
 SOCKET_FAULTS = ("interrupted", "spurious_ready", "broken_calls")
 """Those of sockets, which streams do not have."""
@@ -61,6 +69,12 @@ def poll_nothing(manager: Any, timeout: float) -> Any:
     """In place of trio's poll, once a turn: there is no descriptor but the one by which `run_sync_soon` wakes it."""
     queue = runner_of_trio().entry_queue
     return manager._epoll.poll(0) if queue.queue or queue.idempotent_queue else ()
+
+
+def request_ready(core: ServerCore, conn: WatchedConn) -> bool:
+    """In place of `ServerCore.request_ready`: from here on a request waits for a thread."""
+    conn.whole_at = conn.world.clock.now
+    return REQUEST_READY(core, conn)
 
 
 class SimTrioListener(trio.abc.Listener[MemoryTrioStream]):
@@ -97,15 +111,11 @@ class AsyncPieces:
         return self
 
     async def __anext__(self) -> Any:
-        self._driver.owed_s = 0.0
-        try:
-            piece = next(self._pieces)
-        except StopIteration:
-            raise StopAsyncIteration from None
-        finally:
-            owed_s, self._driver.owed_s = self._driver.owed_s, None
-        if owed_s:
-            await trio.sleep(owed_s)
+        piece, took_s = self._driver.measure(lambda: next(self._pieces, None))
+        if piece is None:
+            raise StopAsyncIteration
+        if took_s:
+            await trio.sleep(took_s)
         return piece
 
     async def aclose(self) -> None:
@@ -115,7 +125,7 @@ class AsyncPieces:
 class TrioDriver:
     """What the world asks of the trio driver."""
 
-    interfaces: ClassVar[tuple[type[Apps], ...]] = (Apps,)
+    interfaces: ClassVar[tuple[type[Apps], ...]] = (Apps, Apps, Apps, WsgiApps, AsgiApps, AsgiApps)
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -123,27 +133,35 @@ class TrioDriver:
         self.sockets = SimSockets(world, has_epoll=dice.chance(0.7)) if dice.chance(0.7) else None
         for fault in UNKNOWN_FAULTS if self.sockets else UNKNOWN_FAULTS + SOCKET_FAULTS:
             world.faults.pop(fault, None)
-        world.swarm.threads = 0
+        self.is_async = type(world.apps) is AsgiApps or (type(world.apps) is Apps and world.dice.interface.chance(0.6))
+        if self.is_async:
+            world.swarm.threads = 0
+        self.threads = SimThreads(self) if world.swarm.threads else None
         if self.sockets is None:
+            world.loses_what_breaks_off = True
             world.read_ahead_bytes = world.swarm.limits.max_buffer_bytes  # a stream receives before it is asked
         self.newcomers = trio.lowlevel.ParkingLot()
         self.owed_s: float | None = None
         """What a piece of a body takes, while it is made; None outside of that."""
         self._lots: dict[SimStream, Lots] = {}
         self._scope = trio.CancelScope()
+        self._held: set[int] = set()
+        """Requests whose applications were at work after the response when no more might be: they are waited for."""
         listener: Any = world.listener if self.sockets else SimTrioListener(self)
         with self._patched():
             self.server = self._make_server(listener)
 
     def _make_server(self, listener: Any) -> Server:
         world = self.world
+        is_made_async = self.is_async and type(world.apps) is Apps
+        handler = self._handle if is_made_async else world.apps.handler(world.swarm.threads)
         return Server(
-            self._handle,
+            handler,
             listeners=[listener],
             limits=world.swarm.limits,
             timeouts=world.swarm.timeouts,
             wall_clock=world.clock,
-            threads=0,
+            threads=world.swarm.threads,
         )
 
     @property
@@ -173,6 +191,8 @@ class TrioDriver:
             (run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
             (run_module.TheIOManager, "get_events", poll_nothing),
             *(self.sockets.swaps() if self.sockets else ()),
+            *(self.threads.swaps() if self.threads else ()),
+            (ServerCore, "request_ready", request_ready),
         )
 
     def run(self) -> None:
@@ -180,6 +200,8 @@ class TrioDriver:
         with self._patched():
             trio.run(self._serve, clock=world_clock(self))
             world.ended_at = min(world.ended_at, world.clock.now)
+            if self.threads:
+                self.threads.let_end()
 
     async def _serve(self) -> None:
         runner_of_trio().instruments = {}  # there are none, and a dict says so sooner than trio's own mapping
@@ -219,6 +241,15 @@ class TrioDriver:
     def stop(self) -> None:
         self.server.stop()
 
+    def measure(self, do: Callable[[], T]) -> tuple[T, float]:
+        """Do something, and say how long it took an application, which has no clock of its own."""
+        self.owed_s = 0.0
+        try:
+            result = do()
+        finally:
+            owed_s, self.owed_s = self.owed_s, None
+        return result, owed_s
+
     def block(self, seconds: float) -> None:
         if self.owed_s is not None:
             self.owed_s += seconds
@@ -253,9 +284,18 @@ class TrioDriver:
     # What holds
 
     def is_busy(self, conn: WatchedConn) -> bool:
+        if not self.world.apps.gets_whole and conn.state in (State.RECEIVING, State.DUPLEX):
+            return True
         return conn.state in (State.HANDLING, State.RESPONDING, State.CLOSED)
 
+    def is_cleaning_up(self, conn: WatchedConn) -> bool:
+        if self.threads is not None and conn.lane in self.threads.awaited:
+            return True
+        return any(plan.number in self._held and plan.lane == conn.lane for plan in self.world.apps.running.values())
+
     def see_step(self) -> None:
+        if self.core.background_tasks >= self.world.swarm.limits.max_connections:
+            self._held.update(plan.number for plan in self.world.apps.running.values() if plan.is_complete)
         connections = self.server._connections
         if len(connections) != len(self.core._connections):
             violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")
@@ -263,9 +303,15 @@ class TrioDriver:
     def see_sleep(self, touched: list[WatchedConn]) -> None:
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
+        listening = {plan.lane for plan in self.world.apps.running.values() if plan.listens}
         for conn in touched:
             stream = conn.stream
-            waits = conn.state not in (State.HANDLING, State.RESPONDING) and not conn.output_bytes
+            if self.is_cleaning_up(conn):
+                continue
+            if conn.lane in listening:
+                waits = True
+            else:
+                waits = conn.state not in (State.HANDLING, State.RESPONDING) and not conn.output_bytes
             if waits and conn.wants_read and stream.ready & READ:
                 violated(
                     Invariant.NOT_OVERLOOKED, f"bytes, or their end, wait to be read by {conn.clocks()}", conn.lane

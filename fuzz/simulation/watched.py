@@ -164,7 +164,7 @@ class WatchedConn(Conn):
             self.world.progressed()
             received = self.received[-1] if self.received else None
             if type(event) is Request:
-                if received is not None and not received.is_whole:
+                if received is not None and not received.is_whole and self.world.apps.gets_whole:
                     violated(Invariant.IN_ORDER, "a request begins in the middle of another's body", self.lane)
                 if self._old_reason is not None:
                     reason = self._old_reason.name

@@ -87,6 +87,10 @@ class Driver(Protocol):
         """Whether it is an application's turn."""
         ...
 
+    def is_cleaning_up(self, conn: WatchedConn) -> bool:
+        """Whether its application's turn is not over with the response: it is touched again when that is so."""
+        ...
+
     def see_end(self) -> None:
         """Check that nothing is left, once `run` has returned."""
         ...
@@ -127,6 +131,8 @@ class World:
         )
         self.apps.progress = self.progressed
         self.apps.see_call = self._see_call
+        self.apps.see_left = self._see_left
+        self.apps.see_end = self.touch
         self.scripts = Scripts(self)
         self.peers: list[Peer] = []
         self._streams: list[SimStream] = []
@@ -145,6 +151,8 @@ class World:
         self._log = BugLog()
         self.read_ahead_bytes = 0
         """What a driver may have read when the room for it has gone: `Limits.connection_bytes` allows one read."""
+        self.loses_what_breaks_off = False
+        """A connection does not outlive that its application cancels what it is sending."""
         self.driver = make_driver(self)
 
     # Time
@@ -225,6 +233,12 @@ class World:
             self.touched[stream.conn] = None
         self.driver.changed(stream)
 
+    def touch(self, lane: int) -> None:
+        """Something has happened on behalf of a connection."""
+        conn = self.peers[lane].stream.conn
+        if conn is not None:
+            self.touched[conn] = None
+
     def wake_listener(self) -> None:
         """Something has come to be accepted."""
         self.driver.wake_listener()
@@ -268,6 +282,13 @@ class World:
             if waited_s > self.swarm.timeouts.queue_timeout:
                 violated(Invariant.APPLICATION, f"{number} is run after it waited for {waited_s} s", lane)
 
+    def _see_left(self, lane: int, number: int) -> None:
+        """Nobody is told that a client has left who is there."""
+        stream = self.peers[lane].stream
+        is_over = stream.conn is not None and stream.conn.close_reason is not None
+        if not (is_over or stream.end_seen or stream.loss_seen or self.was_stopped):
+            violated(Invariant.APPLICATION, f"the application of {number} is told that its client has left", lane)
+
     @property
     def largest_piece(self) -> int:
         """What may be queued at once, with its head."""
@@ -296,12 +317,20 @@ class World:
             case CloseReason.PEER_CLOSED:
                 return stream.end_seen
             case CloseReason.CONNECTION_LOST:
-                return stream.loss_seen or stream.is_reset
+                return stream.loss_seen or stream.is_reset or (self.loses_what_breaks_off and self._breaks_off(conn))
             case CloseReason.OVERLOADED:
                 return self._is_overloaded(conn)
             case CloseReason.APPLICATION_FAILED:
-                return plan is not None and plan.cuts and plan.calls > 0
-        return False  # handlers get whole requests: nothing is left unread, nobody waits for 100
+                return plan is not None and (plan.cuts or plan.has_left) and plan.calls > 0
+            case CloseReason.BODY_UNREAD:
+                return not self.apps.gets_whole and plan is not None and plan.calls > 0
+            case CloseReason.CONTINUE_OWED:
+                return not self.apps.gets_whole and last is not None and last.expects
+        return False
+
+    def _breaks_off(self, conn: WatchedConn) -> bool:
+        plans = self.apps.plans.values()
+        return any(plan.breaks_off and plan.lane == conn.lane for plan in plans)
 
     def _is_overloaded(self, conn: WatchedConn) -> bool:
         swarm = self.swarm
@@ -356,7 +385,9 @@ class World:
         touched = [conn for conn in self.touched if conn in self.driver.core._connections]
         for conn in touched:
             deadline = conn.next_deadline
-            if deadline is not None:
+            if self.driver.is_cleaning_up(conn):
+                self._deadlines[conn] = inf
+            elif deadline is not None:
                 self._deadlines[conn] = deadline
             elif self.driver.is_busy(conn):
                 self._deadlines[conn] = inf
@@ -463,6 +494,7 @@ class World:
                 violated(Invariant.SETTLES, f"after the calm a connection is still {conn.clocks()}", conn.lane)
         if self.driver.core.backlog.outstanding:
             violated(Invariant.SETTLES, f"{self.driver.core.backlog.outstanding} requests are still with workers")
+        self._see_running(Invariant.SETTLES)
         timeouts = self.swarm.timeouts
         has_room = self.driver.core._admission.open_connections + 3 <= self.swarm.limits.max_connections
         fresh: list[Peer] = []
@@ -471,6 +503,11 @@ class World:
         wait_s = PROMPT_S if has_room else 3 * (timeouts.keepalive_timeout + timeouts.linger_timeout + PROMPT_S)
         vain = self.vain_wakes
         self.after(wait_s, lambda: self._see_fresh(fresh, vain))
+
+    def _see_running(self, invariant: Invariant) -> None:
+        """No application is at work when nothing is left for it to do."""
+        for plan in self.apps.running.values():
+            violated(invariant, f"the application of {plan.number} ({plan.kind}) is still at work", plan.lane)
 
     def _fresh(self, peer: Peer) -> Script:
         """A client that does everything right."""
@@ -507,6 +544,7 @@ class World:
             violated(Invariant.DRAINS, f"{self._open} connections are left")
         if not self.listener.is_closed:
             violated(Invariant.DRAINS, "the listener is left open")
+        self._see_running(Invariant.DRAINS)
         self.driver.see_end()
         if Violation.first is not None:
             raise Violation.first

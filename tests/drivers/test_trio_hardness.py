@@ -504,3 +504,43 @@ def test_a_request_whose_connection_has_gone_is_not_run() -> None:
         client.wait(6)
         assert peer.sees_reset
         assert ran == [b"/first"]
+
+
+def test_a_stream_that_is_lost_in_the_middle_of_a_response_is_not_closed_as_if_that_had_ended() -> None:
+    ends: list[str] = []
+
+    class Closing(Stream):
+        async def aclose(self) -> None:
+            ends.append("by force" if trio.current_effective_deadline() < trio.current_time() else "in order")
+            await super().aclose()
+
+    @StreamingHandler
+    async def handler(exchange: Exchange) -> None:
+        with trio.move_on_after(0.005):
+            await exchange.send(Response(200, [(b"connection", b"close")], b"x" * 50_000))
+
+    async def test() -> None:
+        stream = Closing("")
+        async with serving(handler, listeners=[OneStream(stream)]):
+            await stream.is_closed.wait()
+
+    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert ends == ["by force"]
+
+
+def test_a_body_that_is_late_behind_a_response_that_waits_is_noticed_in_time() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x" * 3000})
+
+    with Client(app, timeouts=Timeouts(body_timeout=8)) as client:
+        peer = client.connect(window_bytes=200)
+        peer.send(GET)
+        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+        client.wait(9)
+        peer.send(b"llo")
+        peer.widen(1 << 20)
+        assert [answer.status for answer in peer.answers()] == [200, 408]

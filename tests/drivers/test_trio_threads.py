@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
@@ -272,3 +272,50 @@ def test_what_a_late_thread_brings_is_closed_though_nobody_waits_for_it(caplog: 
 
     run(test)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_client_need_not_wait_for_the_end_of_a_body_until_the_application_has_cleaned_up() -> None:
+    may_close = threading.Event()
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            assert may_close.wait(PATIENCE_S)
+
+    async def test() -> None:
+        async with serving(lambda request: Response(200, (), Body([b"all"])), threads=1) as served:
+            client = await served.connect()
+            await client.send(LAST_GET)
+            await client.until(b"3\r\nall\r\n0\r\n\r\n")
+            may_close.set()
+
+    run(test)
+
+
+def test_a_request_that_waits_for_its_thread_is_not_run_when_the_server_has_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works: list[Callable[[], object]] = []
+    calls: list[bytes] = []
+
+    def handler(request: Request) -> Response:
+        calls.append(request.target)
+        return Response(200)
+
+    async def late_thread(work: Callable[[], object], **options: object) -> None:
+        works.append(work)
+        await trio.sleep_forever()
+
+    async def test() -> None:
+        monkeypatch.setattr(trio.to_thread, "run_sync", late_thread)
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", lambda *arguments: None)
+        async with serving(handler, threads=1) as served:
+            client = await served.connect()
+            await client.send(GET)
+            while not works:
+                await trio.lowlevel.checkpoint()
+            served.scope.cancel()
+            await served.has_ended.wait()
+        assert works.pop()() is None
+
+    run(test)
+    assert not calls
