@@ -85,7 +85,7 @@ def judge(name: str, most: int = MOST_SEEDS, enough: int = ENOUGH_FINDS, first: 
     patch = MUTANTS / f"{name}.patch"
     text = patch.read_text("utf-8")
     sentence = text.splitlines()[0]
-    driver = "trio" if "+++ b/drivers/trio_" in text else "selectors"
+    driver = "trio" if "+++ b/drivers/trio_" in text or "asgi" in text else "selectors"
     with tempfile.TemporaryDirectory(prefix="h1core-mutant-") as folder:
         tree = copy_of_tree(Path(folder))
         subprocess.run(["patch", "--quiet", "-p1", "--input", str(patch)], cwd=tree, check=True)

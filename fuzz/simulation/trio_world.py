@@ -310,6 +310,8 @@ class TrioDriver:
                 continue
             if conn.lane in listening:
                 waits = True
+                if conn.state is State.CLOSED:
+                    violated(Invariant.NOT_OVERLOOKED, "an application listens, and its client has gone", conn.lane)
             else:
                 waits = conn.state not in (State.HANDLING, State.RESPONDING) and not conn.output_bytes
             if waits and conn.wants_read and stream.ready & READ:
