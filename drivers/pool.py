@@ -262,11 +262,12 @@ class Job:
             if self._written is None:
                 raise
             self._written.feed(_raise(error))
-            return Response(200)  # for nobody
-        if self._written is not None:
+        else:
+            if self._written is None:
+                return response
             assert isinstance(response.body, Iterator)
             self._written.feed(response.body)
-        return response
+        return Response(200)  # for nobody: all was said
 
     def begin(self, response: Response) -> None:
         """Say how a response begins that is written; see `ResponseWriter`. The first piece posts it."""

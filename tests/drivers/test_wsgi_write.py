@@ -194,7 +194,7 @@ def test_who_goes_on_when_the_client_has_gone_harms_nobody(make_bench: Callable[
     raised: list[type[Exception]] = []
     begun, may_write = threading.Event(), threading.Event()
 
-    def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         write = start_response("200 OK", [TEXT])
         begun.set()
         wait_for(may_write)
@@ -203,8 +203,19 @@ def test_who_goes_on_when_the_client_has_gone_harms_nobody(make_bench: Callable[
                 write(b"one")
             except Disconnected as error:
                 raised.append(type(error))
-        return [b"two"]
+        return rest
 
+    class Rest(Body):
+        taken = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            return self
+
+        def __next__(self) -> bytes:
+            self.taken += 1
+            return b"two"
+
+    rest = Rest()
     bench = make_bench(1)
     job = bench.job(wsgi_handler(app))
     wait_for(begun)
@@ -212,6 +223,7 @@ def test_who_goes_on_when_the_client_has_gone_harms_nobody(make_bench: Callable[
     may_write.set()
     bench.take_until(lambda: job.is_over)
     assert raised == [Disconnected] * 2
+    assert (rest.taken, rest.closed) == (1, 1)
 
 
 def test_the_result_is_closed_once_also_when_it_fails(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
