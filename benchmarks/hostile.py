@@ -2,9 +2,11 @@
 
 python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|trio] [--threads N [N]] [options]
 
-slow    a third each of slow-head, slow-body and never-reading clients at once, from one process. A good client on one
-        connection has its latency taken before, during and after; each bad client must be gone by its deadline. The row
-        "at another" has the same bad clients at another server: what they cost by the processor they take.
+slow    a third each of slow-head, slow-body and never-reading clients at once, from one process. A good client, in
+        another one, has its latency taken, in turns: without them, with them at another server, with them here; each
+        must be gone by its deadline. The server has a processor to itself; clients, and the other server, have another,
+        where the good client goes first. What the bad ones cost at the other server is the machine's. Whoever may use
+        real-time priorities is not disturbed by what else runs on the machine.
 drain   SIGTERM under load, again and again: requests that failed, exit status, time to the exit.
 memory  resident bytes of an idle keep-alive connection that has made one request: many against few.
 idle    32 busy connections with and without thousands of idle ones beside them: requests a second, and the server's own
@@ -27,7 +29,6 @@ import contextlib
 import json
 import os
 import resource
-import select
 import selectors
 import signal
 import socket
@@ -37,16 +38,15 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from slow_clients import GET, KINDS
 
 HERE = Path(__file__).resolve()
-GET = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
-KINDS = ("slow-head", "slow-body", "never-reading")
-GET_LARGE = b"GET /large HTTP/1.1\r\nHost: bench\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: 1000000\r\n\r\n"
 LARGE = bytes(16 * 1024 * 1024)
 CLOSE_WAIT = 8  # tcpi_state: the peer's FIN has come
-DRIP_S = 0.5  # between two bytes of a slow client
+SERVER_CPU, CLIENTS_CPU = 0, 1
+FIRST, LATER = 20, 10  # real-time priorities
 
 
 def app(request: Any) -> Any:
@@ -152,106 +152,50 @@ def table(title: str, columns: str, rows: list[list[str]]) -> None:
 # slow
 
 
-class Bad:
-    """A bad client, and when it should be gone."""
+class Turn(NamedTuple):
+    """A while with or without bad clients."""
 
-    def __init__(self, kind: str, address: tuple[str, int], timeout: float) -> None:
-        self.kind = kind
-        self.timeout = timeout
-        self.sent = 0
-        self.answer = b""
-        self.gone_at = 0.0
-        self.sock = socket.socket()
-        if kind == "never-reading":
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            # As beyond loopback, whose segments of 64 KiB let the kernel take megabytes for each of these at once.
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
-        self.sock.connect(address)
-        self.sock.setblocking(False)
-        self.sock.send({"slow-head": b"GET / HTTP/1.1\r\n", "slow-body": POST, "never-reading": GET_LARGE}[kind])
-        self.due_at = time.monotonic() + timeout
-        self.mask = 0 if kind == "never-reading" else select.EPOLLIN  # errors and resets always show
-
-    def drip(self) -> None:
-        if self.kind != "never-reading" and not self.gone_at:
-            with contextlib.suppress(OSError):
-                self.sock.send(b"x")
-                self.sent += 1
-                if self.kind == "slow-body":
-                    self.due_at += 1 / 1024  # a byte earns its share of a second
-
-    def look(self) -> None:
-        """Something happened: the end, or an answer before it."""
-        try:
-            data = self.sock.recv(65536) if self.mask else b""
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self.answer += data
-        if not data:
-            self.gone_at = time.monotonic()
-            self.sock.close()
+    taken: list[float]
+    """The good client's latencies in seconds."""
+    report: dict[str, Any] | None
+    """What became of the bad ones."""
 
 
-def run_bad_clients(port: int, kinds: list[str], clients: int, timeout: float) -> None:
-    """In a process of its own: print what became of the clients."""
-    poll = select.epoll()
-    began_at = time.monotonic()
-    bad = [Bad(kinds[number % len(kinds)], ("127.0.0.1", port), timeout) for number in range(clients)]
-    connected_at = time.monotonic()
-    by_fd = {client.sock.fileno(): client for client in bad}
-    for fd, client in by_fd.items():
-        poll.register(fd, client.mask)
-    give_up_at = connected_at + 4 * timeout + 10
-    rounds = 250  # of drips in a DRIP_S: real clients are not in step
-    turn = 0
-    while by_fd and time.monotonic() < give_up_at:
-        for fd, _ in poll.poll(DRIP_S / rounds):
-            client = by_fd[fd]
-            client.look()
-            if client.gone_at:
-                del by_fd[fd]
-        while turn < (time.monotonic() - connected_at) * rounds / DRIP_S:
-            for client in bad[turn % rounds :: rounds]:
-                client.drip()
-            turn += 1
-    report: dict[str, Any] = {"connect_s": connected_at - began_at}
-    for kind in kinds:
-        ended = [client for client in bad if client.kind == kind and client.gone_at]
-        late = [client.gone_at - client.due_at for client in ended]
-        statuses = Counter(client.answer[9:12].decode() or "reset" for client in ended)
-        report[kind] = {
-            "clients": sum(client.kind == kind for client in bad),
-            "gone": len(ended),
-            "early_s": min(late, default=0),
-            "late_s": max(late, default=0),
-            "ends": ", ".join(f"{count} × {status}" for status, count in statuses.items()),
-        }
-    print(json.dumps(report))
+def beside_bad_clients(server: Server, victim: Server | None, options: argparse.Namespace) -> Turn:
+    """The good client's latencies at a server while bad clients are at a victim, if any, and what became of those."""
+    with client_process("good", FIRST, server) as good:
+        assert good.stdout is not None
+        assert good.stdout.readline() == "begun\n"
+        if victim is None:
+            time.sleep(options.seconds)
+            report = None
+        else:
+            bad_options = ("--clients", str(options.clients), "--timeout", str(options.timeout), "--kinds")
+            with client_process("bad", LATER, victim, *bad_options, *options.kinds) as bad:
+                report = json.loads(bad.communicate()[0])
+        good.send_signal(signal.SIGTERM)
+        return Turn(json.loads(good.communicate()[0]), report)
 
 
-def latencies(server: Server, until: float | None = None, process: subprocess.Popen[str] | None = None) -> list[float]:
-    """A good client asks again and again, with a millisecond between; until an instant, or the end of a process."""
-    taken = []
-    with server.connect() as sock:
-        while time.monotonic() < until if until is not None else process is not None and process.poll() is None:
-            before = time.perf_counter()
-            ask(sock)
-            taken.append(time.perf_counter() - before)
-            time.sleep(0.001)
-    return taken
+def client_process(who: str, priority: int, server: Server, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(HERE.with_name("slow_clients.py")), who, str(server.address[1]), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    place(process, CLIENTS_CPU, priority)
+    return process
 
 
-def beside_bad_clients(
-    server: Server, victim: Server, options: argparse.Namespace
-) -> tuple[list[float], dict[str, Any]]:
-    """The good client's latencies while bad clients are at a victim, and what became of those."""
-    command = [sys.executable, str(HERE), "--bad-clients-of", str(victim.address[1])]
-    command += ["--clients", str(options.clients), "--timeout", str(options.timeout), "--kinds", *options.kinds]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bad:
-        taken = latencies(server, process=bad)
-        return taken, json.loads(bad.communicate()[0])
+def place(process: subprocess.Popen[str], cpu: int, priority: int) -> None:
+    """Give a process its processor, before whoever else wants that one, as far as we may.
+
+    Niceness would not do: Linux lets a process of any niceness finish its slice of some milliseconds. A thread beside
+    the main one goes before it, as who has waited does ordinarily; else the loop would go on until it waits.
+    """
+    for thread in map(int, os.listdir(f"/proc/{process.pid}/task")):
+        if cpu in os.sched_getaffinity(0):
+            os.sched_setaffinity(thread, {cpu})
+        with contextlib.suppress(PermissionError):
+            own = priority if thread == process.pid else priority + 1
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(own))
 
 
 def slow(options: argparse.Namespace) -> None:
@@ -259,36 +203,56 @@ def slow(options: argparse.Namespace) -> None:
     for threads in options.threads:
         short = [f"--{name}-timeout={timeout}" for name in ("head", "body", "write")]
         short += [f"--max-connections={options.clients + 1000}", "--max-requests-per-connection=1000000"]
+        turns: dict[str, list[Turn]] = {"none": [], "at another server": [], "here": []}
         with Server(threads, *short) as server, Server(threads, *short) as another:
-            latencies(server, time.monotonic() + 0.5)
-            taken = {"before": latencies(server, time.monotonic() + options.seconds)}
-            elsewhere, _ = beside_bad_clients(server, another, options)
-            during, report = beside_bad_clients(server, server, options)
-            taken |= {"at another": elsewhere, "during": during}
-            taken["after"] = latencies(server, time.monotonic() + options.seconds)
-        connect_s = report.pop("connect_s")
-        table(
-            f"slow: {options.clients} bad clients, all connected in {connect_s:.2f} s; "
-            f"{Server.driver}, threads {threads}; timeouts {timeout} s",
-            "bad clients|number|gone|earliest after deadline, s|latest after deadline, s|how",
+            place(server.process, SERVER_CPU, FIRST)
+            place(another.process, CLIENTS_CPU, LATER)
+            for number in range(options.turns):
+                victims = list(zip(turns, (None, another, server), strict=True))
+                for name, victim in victims if number % 2 else reversed(victims):
+                    turns[name].append(beside_bad_clients(server, victim, options))
+        show_bad_clients(turns["here"], threads, options)
+        show_good_client(turns)
+
+
+def show_bad_clients(turns: list[Turn], threads: int, options: argparse.Namespace) -> None:
+    rows = []
+    for kind in options.kinds:
+        reports = [turn.report["kinds"][kind] for turn in turns if turn.report]
+        late_s = [each for report in reports for each in report["late_s"]]
+        ends: Counter[str] = sum((Counter(report["ends"]) for report in reports), Counter())
+        how = ", ".join(f"{count} × {status}" for status, count in ends.items())
+        number = sum(report["clients"] for report in reports)
+        first, last = min(late_s, default=0), max(late_s, default=0)
+        rows.append([kind, str(number), str(len(late_s)), f"{first:+.3f}", f"{last:+.3f}", how])
+    connect_s = statistics.median(turn.report["connect_s"] for turn in turns if turn.report)
+    table(
+        f"slow: {len(turns)} times {options.clients} bad clients at once, connected within {connect_s:.2f} s; "
+        f"{Server.driver}, threads {threads}; timeouts {options.timeout} s",
+        "bad clients|number|gone|earliest after deadline, s|latest after deadline, s|how",
+        rows,
+    )
+
+
+def show_good_client(turns: dict[str, list[Turn]]) -> None:
+    rows = []
+    unloaded = statistics.median(quantile(turn.taken, 0.99) for turn in turns["none"])
+    for name, of in turns.items():
+        taken = [turn.taken for turn in of]
+        p99s = [1e3 * quantile(each, 0.99) for each in taken]
+        rows.append(
             [
-                [
-                    kind,
-                    str(of["clients"]),
-                    str(of["gone"]),
-                    f"{of['early_s']:+.3f}",
-                    f"{of['late_s']:+.3f}",
-                    of["ends"],
-                ]
-                for kind, of in report.items()
-            ],
+                name,
+                f"{statistics.median(map(len, taken)):.0f}",
+                f"{1e3 * statistics.median(quantile(each, 0.5) for each in taken):.3f}",
+                f"{statistics.median(p99s):.3f}",
+                f"{min(p99s):.3f} to {max(p99s):.3f}",
+                f"{1e3 * statistics.median(map(max, taken)):.3f}",
+                f"{statistics.median(p99s) / (1e3 * unloaded):.2f}",
+            ]
         )
-        rows = []
-        for name, values in taken.items():
-            p50, p99 = quantile(values, 0.5), quantile(values, 0.99)
-            rows.append([name, str(len(values)), *(f"{1e3 * value:.3f}" for value in (p50, p99, max(values)))])
-            rows[-1].append(f"{p99 / quantile(taken['before'], 0.99):.2f}")
-        table("      and one good client", "bad clients|requests|p50 ms|p99 ms|max ms|p99 / before", rows)
+    columns = "bad clients|requests|p50 ms|p99 ms|p99 from to|max ms|p99 / none"
+    table(f"      and one good client, medians of {len(turns['none'])} turns", columns, rows)
 
 
 def quantile(values: list[float], part: float) -> float:
@@ -541,21 +505,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1000, help="slow: bad clients")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="slow: of which kinds")
     parser.add_argument("--timeout", type=float, default=3.0, help="slow: head, body and write timeout of the server")
-    parser.add_argument("--seconds", type=float, default=5.0, help="slow: before and after; idle: each of both")
+    parser.add_argument("--seconds", type=float, default=5.0, help="slow: without bad clients; idle: each of both")
     parser.add_argument("--runs", type=int, default=20, help="drain: how often")
     parser.add_argument("--connections", type=int, default=16, help="drain: busy connections")
     parser.add_argument("--idle", type=int, default=5000, help="memory, idle: idle connections")
-    parser.add_argument("--turns", type=int, default=10, help="idle: turns of each server")
-    parser.add_argument("--bad-clients-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--turns", type=int, default=10, help="slow, idle: turns of each")
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     Server.driver = options.driver
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if options.bad_clients_of:
-        run_bad_clients(options.bad_clients_of, options.kinds, options.clients, options.timeout)
-        return
     for part in options.parts or PARTS:
         PARTS[part](options)
 

@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL_RUNS = {
     "core.py": "--rounds 1 --exchanges 5",
     "growth.py": "--rounds 1",
-    "hostile.py": "drain memory idle --threads 0 --runs 1 --connections 2 --idle 20 --seconds 0.2 --turns 2",
+    "hostile.py": "--threads 0 --runs 1 --connections 2 --idle 20 --seconds 0.2 --turns 2 --clients 6 --timeout 0.2",
     "same_as_peers.py": "waitress",
     "transfers.py": "--mebibytes 1",
 }
