@@ -67,6 +67,8 @@ class Pump:
         """Whose turn ended before its work: a set in the order of arrival; one turn for each in a tick."""
         self.dropped_completions = 0
         """How often a worker was through with a request whose connection had gone."""
+        self.to_submit: list[Job] = []
+        """Requests that wait to be given to the workers."""
         self._handler = handler
         self._core = core
         self._selector = selector
@@ -74,7 +76,6 @@ class Pump:
         self._access_log = access_log
         self._workers = workers
         self._idle_read_bytes = core.limits.initial_buffer_bytes  # the `receive_bytes` of a connection that is idle
-        self._to_submit: list[Job] = []
         if workers is not None:
             self._work = Work(handler, core.is_stale, core.limits.max_output_bytes, workers.post)
 
@@ -248,20 +249,20 @@ class Pump:
             release(request)
             return
         connection.job = Job(connection, request, connection.began_at, self._work)
-        self._to_submit.append(connection.job)
+        self.to_submit.append(connection.job)
 
     def _turn_away(self, connection: Connection, request: Request) -> None:
         """Answer 503."""
         self._begin_response(connection, request, overload_answer(request), None)
 
     def submit_jobs(self, workers: Workers) -> None:
-        """Let the workers have the requests of this tick.
+        """Let the workers have the requests that wait.
 
         All at once: with each one alone, a worker would take the interpreter from the loop at its next system call.
         """
-        for job in self._to_submit:
+        for job in self.to_submit:
             workers.submit(job)
-        self._to_submit.clear()
+        self.to_submit.clear()
 
     def hear(self, job: Job) -> None:
         """See how far a worker is: begin the response, or go on with it, unless the connection has gone."""

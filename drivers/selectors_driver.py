@@ -6,9 +6,11 @@ One thread has the selector, the sockets and the `Conn`s. Here is what it does w
 with each is in pump.py.
 
 `tick` is one bounded round: wait, serve what is ready, do what is due. Of what is ready, connections between two
-requests come first: a whole request is likely there, while others are newcomers, or send in bits. Due is what was due
-when the selector was asked: what came while a handler had the loop is read before its deadline is looked at. Given the
-same clock, selector and sockets it does the same. `run` is `tick` for ever. `begin_drain` and `stop` may come from any
+requests come first: a whole request is likely there, while others are newcomers, or send in bits. Next is what workers
+are through with, and then they get those requests. The others must then wait for the next tick, though not twice in a
+row: it begins with what the workers have made of them. Due is what was due when the selector was asked: what came while
+a handler had the loop is read before its deadline is looked at. Given the same clock, selector and sockets it does the
+same. `run` is `tick` for ever. `begin_drain` and `stop` may come from any
 thread or a signal handler, at any moment: they only leave a note for the next tick, and wake it.
 """
 
@@ -63,6 +65,7 @@ class Server:
         if threads and workers is None:
             self._workers = Pool(threads, self._open_wake().wake)
         self._pump = Pump(handler, self._core, self._selector, clock, self._workers, access_log)
+        self._made_others_wait = False  # in the last tick
         self._drain_asked = False
         self._stop_asked = False
         self._acceptor = SelectorAcceptor(listeners, self._core, self._selector)
@@ -99,29 +102,36 @@ class Server:
         pump = self._pump
         wait_s = self._wait_s(max_wait)
         unfinished, pump.unfinished = pump.unfinished, {}
-        behind: list[tuple[Connection, int]] = []
+        behind: list[tuple[Connection | Listener, int]] = []
         events = self._selector.select(wait_s)
         seen_at = self._clock()
         for key, mask in events:
             ready = key.data
-            if type(ready) is Connection:
-                if ready.conn.is_idle:
-                    pump.serve_idle(ready)
-                else:
-                    behind.append((ready, mask))
+            if type(ready) is Connection and ready.conn.is_idle:
+                pump.serve_idle(ready)
             elif type(ready) is WakeChannel:
                 ready.clear()
             else:
-                for transport, peer in self._acceptor.accept(ready):
-                    pump.open(transport, peer)
-        for connection, mask in behind:
-            pump.serve_ready(connection, mask)
+                behind.append((ready, mask))
         if self._workers is not None:
             self._hear_workers(self._workers)
+            if pump.to_submit:
+                pump.submit_jobs(self._workers)
+                if behind and not self._made_others_wait:
+                    self._made_others_wait = True
+                    pump.unfinished = unfinished | pump.unfinished
+                    return
+        self._made_others_wait = False
+        for other, mask in behind:
+            if isinstance(other, Connection):
+                pump.serve_ready(other, mask)
+            else:
+                for transport, peer in self._acceptor.accept(other):
+                    pump.open(transport, peer)
         pump.serve_unfinished(unfinished)
         for conn in self._core.due_connections(seen_at):
             pump.pump(pump.connections[conn], conn.handle_deadline())
-        if self._workers is not None:
+        if self._workers is not None and pump.to_submit:
             pump.submit_jobs(self._workers)
 
     def _hear_workers(self, workers: Workers) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from h1core import Conn, Request, Response
 from h1core.output import Buffer
-from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN, PIECES_PER_TURN
+from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
+from h1core.testing import MemoryClient
 
 from ..wire import Answer, answers, statuses
 from .world import (
@@ -523,3 +524,66 @@ def test_within_a_tick_a_connection_between_requests_goes_before_newcomers_and_t
     served.send(get(b"/2"))
     world.tick()
     assert order == [b"/1", b"/2", b"/slow", b"/new"]
+
+
+# Whose turn is first.
+
+
+def established(world: World) -> MemoryClient:
+    """A client that has been answered, and is between two requests."""
+    client = world.connect(GET)
+    world.tick(2)
+    while world.workers.jobs:
+        world.work()
+    assert statuses(client.read()) == [200]
+    return client
+
+
+def test_who_is_between_two_requests_is_served_before_newcomers_are_accepted(make_world: MakeWorld) -> None:
+    waiting: list[int] = []
+
+    def answer(request: Request) -> Response:
+        waiting.append(world.listener.waiting)
+        return Response(200)
+
+    world = make_world(answer)
+    client = established(world)
+    world.connect(GET)
+    client.send(GET)
+    world.tick()
+    assert (waiting, world.listener.waiting) == ([0, 1], 0)
+
+
+def test_when_workers_get_requests_the_others_wait_for_one_tick_and_not_for_two(make_world: MakeWorld) -> None:
+    world = make_world(threads=1)
+    client, other = established(world), established(world)
+    for _ in range(3):
+        world.connect()
+        client.send(GET)
+        world.tick()
+        assert (len(world.workers.jobs), world.listener.waiting) == (1, 1), "the newcomer waits"
+        world.workers.run_next()
+        other.send(GET)
+        world.tick()
+        assert (len(world.workers.jobs), world.listener.waiting) == (1, 0), "it has waited once"
+        assert statuses(client.read()) == [200]
+        world.work()
+        assert statuses(other.read()) == [200]
+
+
+def test_a_turn_that_has_ended_is_gone_on_with_though_others_had_to_wait(make_world: MakeWorld) -> None:
+    pieces = 4 * PIECES_PER_TURN * WRITES_PER_TURN  # the worker says a few times that there are some: a turn each
+    stream = Stream([10] * pieces)
+    world = make_world(lambda request: stream(request) if request.target == b"/stream" else hello(request), threads=1)
+    client, greedy = established(world), established(world)
+    greedy.send(get(b"/stream"))
+    world.tick()
+    world.work()
+    world.connect()
+    client.send(GET)
+    world.tick()
+    assert (len(world.workers.jobs), world.listener.waiting) == (1, 1)
+    assert b"0\r\n\r\n" not in greedy.read()
+    world.tick(4)
+    [answer] = answers(bytes(greedy.received).partition(b"hello")[2] + greedy.read())
+    assert answer.body == b"s" * 10 * pieces

@@ -201,7 +201,7 @@ def all_due(core: ServerCore) -> list[Conn]:
 
 
 def test_of_many_that_are_due_a_tick_takes_a_portion(core: ServerCore, clock: FakeClock) -> None:
-    conns = [core.connection_opened() for _ in range(3 * DEADLINES_PER_TICK)]
+    conns = [core.connection_opened() for _ in range(4 * DEADLINES_PER_TICK)]
     for conn in conns[::2]:
         serve(core, conn)
     clock.advance(10.0)
