@@ -317,7 +317,7 @@ class World:
             case CloseReason.PEER_CLOSED:
                 return stream.end_seen
             case CloseReason.CONNECTION_LOST:
-                return stream.loss_seen or stream.is_reset or (self.loses_what_breaks_off and self._breaks_off(conn))
+                return stream.loss_seen or stream.is_reset or self._is_broken_off(conn)
             case CloseReason.OVERLOADED:
                 return self._is_overloaded(conn)
             case CloseReason.APPLICATION_FAILED:
@@ -328,9 +328,13 @@ class World:
                 return not self.apps.gets_whole and last is not None and last.expects
         return False
 
-    def _breaks_off(self, conn: WatchedConn) -> bool:
-        plans = self.apps.plans.values()
-        return any(plan.breaks_off and plan.lane == conn.lane for plan in plans)
+    def _is_broken_off(self, conn: WatchedConn) -> bool:
+        """Whether a write was cancelled, by the end of the server or by an application, and the stream lost with it."""
+        if not self.loses_what_breaks_off:
+            return False
+        if self.was_stopped or self.clock.now >= self.drain_at + self.swarm.timeouts.drain_timeout:
+            return True
+        return any(plan.breaks_off and plan.lane == conn.lane for plan in self.apps.plans.values())
 
     def _is_overloaded(self, conn: WatchedConn) -> bool:
         swarm = self.swarm
