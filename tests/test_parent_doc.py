@@ -10,12 +10,12 @@ import pytest
 from tests.test_conformance_doc import ROOT, exists
 
 DOCUMENT = ROOT / "docs" / "parent.md"
-COLUMNS = ["parent", "here", "where", "shown by"]
-LINES = 80
+COLUMNS = ["here", "where", "shown by"]
+LINES = 100
 
 
 class Row(NamedTuple):
-    """A behaviour of the parent: what it is, what is here, the parts that do it, the tests that hold it."""
+    """A behaviour of the parent, or a bad condition: what it is, what is here, the parts that do it, the tests that hold it."""
 
     parent: str
     here: str
@@ -28,7 +28,7 @@ def rows() -> list[Row]:
     found = []
     for line in DOCUMENT.read_text("utf-8").splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        if cells and cells != COLUMNS and not set(line) <= set("|- "):
+        if cells and cells[1:] != COLUMNS and not set(line) <= set("|- "):
             parent, here, where, tests = cells
             found.append(Row(parent, here, re.findall(r"`([^`]*)`", where), with_files(tests)))
     return found
@@ -55,7 +55,7 @@ def is_part(name: str) -> bool:
 
 def test_the_document_is_in_its_format() -> None:
     assert len(DOCUMENT.read_text("utf-8").splitlines()) <= LINES
-    assert len(rows()) > 35
+    assert len(rows()) > 50
     for row in rows():
         assert row.parent, row
         assert row.here, row

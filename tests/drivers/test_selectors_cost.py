@@ -5,6 +5,7 @@ so that it stays down; `tests/test_cost.py` has those of a `Conn` by itself.
 """
 
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
@@ -85,3 +86,43 @@ def test_an_exchange_makes_no_more_calls_than_it_did(which: str, make_world: Mak
     of_none = calls(lambda: world.server.tick(0))
     assert (of_twenty - of_ten) / 10 <= FIGURES[which][0]
     assert of_none <= FIGURES[which][1]
+
+
+def idle_clients(world: World, count: int) -> list[MemoryClient]:
+    """Clients that have been answered once."""
+    clients = [world.connect(GET) for _ in range(count)]
+    while not all(client.received for client in clients):
+        world.tick()
+        while world.workers.jobs:
+            world.workers.run_next()
+        for client in clients:
+            client.read()
+    return clients
+
+
+@pytest.mark.parametrize("which", FIGURES)
+def test_a_round_makes_no_more_calls_because_of_idle_connections(which: str, make_world: MakeWorld) -> None:
+    world = make_world(HANDLERS[which], threads=int(which == "workers"))
+    busy = idle_clients(world, 2)
+    calls_of_a_round(world, busy)
+    alone = calls_of_a_round(world, busy), calls(lambda: world.server.tick(0))
+    idle_clients(world, 500)
+    calls_of_a_round(world, busy)
+    assert (calls_of_a_round(world, busy), calls(lambda: world.server.tick(0))) == alone
+
+
+def test_an_idle_connection_holds_less_than_two_kibibytes(make_world: MakeWorld) -> None:
+    """Of Python's own memory, which is nearly all; `benchmarks/hostile.py memory` asks the kernel."""
+    world = make_world()
+    idle_clients(world, 10)
+    tracemalloc.start()
+    try:
+        clients = idle_clients(world, 500)
+        snapshot = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    of_server = snapshot.filter_traces(
+        [tracemalloc.Filter(True, f"{home}/*") for home in HOMES] + [tracemalloc.Filter(False, f"{TESTING}/*")]
+    )
+    held = sum(trace.size for trace in of_server.traces)
+    assert 200 * len(clients) < held < 2048 * len(clients)

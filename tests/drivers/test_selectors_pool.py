@@ -189,6 +189,18 @@ def test_sixteen_pipelined_requests_split_at_every_byte(make_world: MakeWorld) -
     assert outstanding(world) == 0
 
 
+def test_sixteen_pipelined_requests_byte_by_byte(make_world: MakeWorld) -> None:
+    world = make_world(target_echo, threads=2)
+    client = world.connect()
+    for byte in numbered(16):
+        client.send(bytes([byte]))
+        world.tick()
+        while world.workers.jobs:
+            world.work()
+    assert [answer.body for answer in answers(client.read())] == [b"/%d" % number for number in range(16)]
+    assert (world.open_connections, outstanding(world)) == (1, 0)
+
+
 def test_completions_in_any_order_each_reach_their_own_client(make_world: MakeWorld) -> None:
     world = make_world(target_echo, threads=4)
     clients = [asking(world, get(b"/%d" % number)) for number in range(8)]

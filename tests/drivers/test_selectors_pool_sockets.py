@@ -12,7 +12,7 @@ import pytest
 from h1core.drivers.listeners import TcpAddress, close_listener, listen
 from h1core.drivers.selectors_driver import Server
 
-from h1core import Limits, Request, Response
+from h1core import Limits, Request, Response, Timeouts
 from h1core.handler import Handler, SpooledRequest
 
 from ..wire import answers
@@ -25,10 +25,10 @@ MIB = 1024 * 1024
 class Running:
     """A server with worker threads, running."""
 
-    def __init__(self, handler: Handler, threads: int, limits: Limits) -> None:
+    def __init__(self, handler: Handler, threads: int, limits: Limits, timeouts: Timeouts | None) -> None:
         self._listener = listen(TcpAddress("127.0.0.1", 0))
         self.address = self._listener.getsockname()
-        self.server = Server(handler, listeners=[self._listener], limits=limits, threads=threads)
+        self.server = Server(handler, listeners=[self._listener], limits=limits, timeouts=timeouts, threads=threads)
         self._loop = threading.Thread(target=self.server.run)
 
     def start(self) -> None:
@@ -79,8 +79,15 @@ def serve() -> Iterator[Serve]:
     before = os.listdir("/dev/fd")
     with ExitStack() as at_exit:
 
-        def make(handler: Handler, *, threads: int = 4, starts: bool = True, **limits: int) -> Running:
-            running = Running(handler, threads, Limits(**limits))
+        def make(
+            handler: Handler,
+            *,
+            threads: int = 4,
+            starts: bool = True,
+            timeouts: Timeouts | None = None,
+            **limits: int,
+        ) -> Running:
+            running = Running(handler, threads, Limits(**limits), timeouts)
             at_exit.callback(running.end)
             if starts:
                 running.start()
@@ -208,6 +215,19 @@ def test_a_client_that_goes_in_the_middle_of_a_stream_releases_the_worker(
     go(sock)
     wait_for(endless.closed)
     with running.connect() as other:
+        assert [answer.status for answer in answers(exchange(other, GET))] == [200]
+    running.drain()
+    assert running.server.dropped_completions == 1
+    assert running.server.core.backlog.outstanding == 0
+
+
+def test_a_client_that_stops_reading_a_stream_releases_the_worker_at_the_write_deadline(serve: Serve) -> None:
+    endless = Endless()
+    running = serve(endless, threads=1, timeouts=Timeouts(write_timeout=0.1))
+    with running.connect(receive_buffer=4096) as sock, running.connect() as other:
+        sock.sendall(get(b"/endless"))
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+        wait_for(endless.closed)
         assert [answer.status for answer in answers(exchange(other, GET))] == [200]
     running.drain()
     assert running.server.dropped_completions == 1
