@@ -184,7 +184,7 @@ class Server:
                 self._obey()
                 await self._ended.wait()
                 if self._core.background_tasks:
-                    logger.warning("%d handlers are cancelled after their responses", self._core.background_tasks)
+                    logger.warning("what handlers do after their responses is cancelled: %d of them", self._core.background_tasks)
                 self._nursery.cancel_scope.cancel()
         finally:
             self._is_serving = False

@@ -436,7 +436,7 @@ def test_a_drain_waits_for_it_until_its_deadline(
 
     run(test)
     assert site.is_cancelled == is_cancelled
-    assert warnings(caplog) == ["1 handlers are cancelled after their responses"] * is_cancelled
+    assert warnings(caplog) == ["what handlers do after their responses is cancelled: 1 of them"] * is_cancelled
 
 
 def test_a_shutdown_comes_after_it() -> None:
