@@ -184,7 +184,9 @@ class Server:
                 self._obey()
                 await self._ended.wait()
                 if self._core.background_tasks:
-                    logger.warning("what handlers do after their responses is cancelled: %d of them", self._core.background_tasks)
+                    logger.warning(
+                        "what handlers do after their responses is cancelled: %d of them", self._core.background_tasks
+                    )
                 self._nursery.cancel_scope.cancel()
         finally:
             self._is_serving = False

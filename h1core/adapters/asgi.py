@@ -234,9 +234,13 @@ class _Conversation:
         headers = message.get("headers", ())
         if type(headers) is not list:
             headers = _as_fields(headers, "http.response.start")
-        self._start = Response(status, headers)
         if message.get("trailers"):
+            if any(isinstance(field[0], bytes) and field[0].lower() == b"content-length" for field in headers):
+                raise LocalError(
+                    "a response with trailers goes out in chunks (RFC 9112 §7.1): leave Content-Length out"
+                )
             self._has_trailers = True
+        self._start = Response(status, headers)
         self.phase = STARTED
 
     async def _go_on(self, body: bytes | bytearray | memoryview, more_body: bool) -> None:

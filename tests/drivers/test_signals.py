@@ -22,13 +22,17 @@ def command(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[s
     """`python -m h1core`, and the address that it announces."""
     arguments = [sys.executable, "-m", "h1core", request.param, "--bind", "127.0.0.1:0"]
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         try:
+            assert process.stdout is not None
             assert process.stderr is not None
             line = process.stderr.readline()
             assert line.startswith("h1core: listening on http://127.0.0.1:"), line + process.stderr.read()
             yield process, ("127.0.0.1", int(line.rpartition(":")[2]))
             assert process.stderr.read() == ""
+            life = ["starting up", "shutting down"] if "starlette" in request.param else []
+            assert process.stdout.read().splitlines() == life, "a lifespan ends once, however the server ends"
         finally:
             process.kill()
 

@@ -231,6 +231,9 @@ def test_trailers_and_early_hints_reach_the_wire() -> None:
         wire = await served.ask(LAST_GET)
         assert wire.startswith(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n")
         assert wire.endswith(b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n")
+        old_client = await served.ask(b"GET / HTTP/1.0\r\n\r\n")
+        assert old_client.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert old_client.endswith(b"\r\n\r\nhello")
 
     on(app, test)
 
