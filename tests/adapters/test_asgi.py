@@ -288,7 +288,7 @@ OUT_OF_TURN: list[tuple[tuple[Any, ...], str]] = [
     ((START | {"headers": None},), "the headers of http.response.start are pairs"),
     ((START, BODY | {"body": "text"}), "the body of http.response.body is bytes, not str; encode it"),
     ((START | {"trailers": True}, BODY, TRAILERS | {"headers": "x"}), "the headers of http.response.trailers are"),
-    ((START | {"trailers": True, "headers": [(b"Content-Length", b"5")]},), "a response with trailers goes out in chunks"),
+    ((START | {"trailers": True, "headers": [(b"Content-Length", b"5")]},), "a response with trailers goes out in"),
     ((), "the application ended before its response: http.response.start comes first"),
     ((START,), "the application ended before its response: http.response.start was sent, and http.response.body"),
     ((START, MORE), "the application ended before its response: more http.response.body comes next"),
