@@ -352,7 +352,7 @@ class Server:
         """Let nobody sleep beyond the next deadline."""
         deadline = self._core.next_deadline
         if deadline is not None and deadline < self._sleep.deadline:
-            self._sleep.cancel()
+            self._sleep.deadline = deadline
 
     async def _keep_deadlines(self) -> None:
         """Sleep until something is due, and do it."""

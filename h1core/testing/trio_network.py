@@ -20,7 +20,6 @@ class MemoryTrioStream(trio.abc.HalfCloseableStream):
     """The server's end of a connection. Closing it by force resets the connection.
 
     Whoever waits to read parks in `changed`; whoever waits for room to write does in `has_room`, or in `changed`, too.
-    Like trio's own streams, it lets others run once in each call, and not twice when it had to wait anyway.
     """
 
     def __init__(
@@ -36,42 +35,32 @@ class MemoryTrioStream(trio.abc.HalfCloseableStream):
         """Receive what the client has sent."""
         if self._is_receiving:
             raise trio.BusyResourceError("another task is receiving")
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint()
         self._is_receiving = True
-        has_waited = False
         try:
             while True:
                 try:
-                    data = self._stream.recv(max_bytes or 1 << 16)
+                    return self._stream.recv(max_bytes or 1 << 16)
                 except BlockingIOError:
                     await self._changed.park()
-                    has_waited = True
                 except OSError as error:
                     raise self._as_trio_does(error) from error
-                else:
-                    if not has_waited:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-                    return data
         finally:
             self._is_receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, as fast as the client's window allows."""
         self._begin_sending()
-        has_waited = False
         try:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint()
             left = memoryview(data)
             while left:
                 try:
                     left = left[self._stream.send(left) :]
                 except BlockingIOError:
                     await self._has_room.park()
-                    has_waited = True
                 except OSError as error:
                     raise self._as_trio_does(error) from error
-            if not has_waited:
-                await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             self._is_sending = False
 
