@@ -42,6 +42,7 @@ UNKNOWN_FAULTS = ("early_timers", "full_queue")
 """Faults of the readiness loop, which trio does not have, but with threads."""
 
 REQUEST_READY = ServerCore.request_ready
+BACKGROUND_BEGINS = ServerCore.background_begins
 
 SOCKET_FAULTS = ("interrupted", "spurious_ready", "broken_calls")
 """Those of sockets, which streams do not have."""
@@ -136,6 +137,8 @@ class TrioDriver:
         self.is_async = type(world.apps) is AsgiApps or (type(world.apps) is Apps and world.dice.interface.chance(0.6))
         if self.is_async:
             world.swarm.threads = 0
+        elif self.sockets is None:  # while a handler has the loop, nobody sees what comes on a stream
+            world.swarm.threads = max(1, world.swarm.threads)
         self.threads = SimThreads(self) if world.swarm.threads else None
         if self.sockets is None:
             world.loses_what_breaks_off = True
@@ -147,6 +150,15 @@ class TrioDriver:
         self._scope = trio.CancelScope()
         self._held: set[int] = set()
         """Requests whose applications were at work after the response when no more might be: they are waited for."""
+
+        def background_begins(core: ServerCore) -> bool:
+            """In place of `ServerCore.background_begins`: says who has to be waited for, too."""
+            may_begin = BACKGROUND_BEGINS(core)
+            if not may_begin:
+                self._held.update(plan.number for plan in world.apps.running.values() if plan.is_complete)
+            return may_begin
+
+        self._background_begins = background_begins
         listener: Any = world.listener if self.sockets else SimTrioListener(self)
         with self._patched():
             self.server = self._make_server(listener)
@@ -193,6 +205,7 @@ class TrioDriver:
             *(self.sockets.swaps() if self.sockets else ()),
             *(self.threads.swaps() if self.threads else ()),
             (ServerCore, "request_ready", request_ready),
+            (ServerCore, "background_begins", self._background_begins),
         )
 
     def run(self) -> None:
@@ -294,8 +307,6 @@ class TrioDriver:
         return any(plan.number in self._held and plan.lane == conn.lane for plan in self.world.apps.running.values())
 
     def see_step(self) -> None:
-        if self.core.background_tasks >= self.world.swarm.limits.max_connections:
-            self._held.update(plan.number for plan in self.world.apps.running.values() if plan.is_complete)
         connections = self.server._connections
         if len(connections) != len(self.core._connections):
             violated(Invariant.SLOTS, f"{len(connections)} connections, {len(self.core._connections)} of them known")

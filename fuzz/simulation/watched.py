@@ -293,6 +293,8 @@ class WatchedConn(Conn):
     def _see_close(self) -> None:
         """A transport is closed when the peer has closed, has had its time, or sends without end."""
         lingered = self._old[LINGER] <= self.world.clock.now
+        if self._close_reason is CloseReason.CONNECTION_LOST:
+            return  # for which there was a cause
         heard = self.stream.end_seen or self.stream.loss_seen or self.stream.is_reset
         if not lingered and not heard and self._discarded_bytes <= self._limits.max_linger_bytes:
             violated(Invariant.GENTLE_END, "a connection is closed before the peer had time to hear of it", self.lane)
