@@ -36,7 +36,8 @@ def about(world: World) -> Iterator[str]:
     swarm = world.swarm
     faults = ", ".join(f"{name} {rate:g}" for name, rate in swarm.faults.items()) or "none"
     yield f"clients: {', '.join(swarm.peers)}"
-    yield f"applications: {world.apps.interface}: {', '.join(world.apps.kinds)}; {swarm.threads or 'no'} workers"
+    kinds = ", ".join(dict.fromkeys(world.apps.kinds))
+    yield f"applications: {world.apps.interface}: {kinds}; {swarm.threads or 'no'} workers"
     yield f"faults: {faults}; for {swarm.storm_s:g} s, then: {swarm.ends}"
     yield f"{swarm.limits}"
     yield f"{swarm.timeouts}"

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from .driver import Driver
 from .invariants import Invariant, Violation
 from .selectors_world import SelectorsDriver
 from .trio_world import TrioDriver
-from .world import Driver, World
+from .world import World
 
 DRIVERS: dict[str, type[Driver]] = {"selectors": SelectorsDriver, "trio": TrioDriver}
 

@@ -305,6 +305,8 @@ class WatchedConn(Conn):
             violated(Invariant.CAUSE, "the reason to end was forgotten", self.lane)
         self._old_reason = reason
         self.world.trace.note_extra(self.lane, "conn", "ends because", reason.name)
+        if reason is CloseReason.APPLICATION_FAILED:
+            self.world.see_bug(self.lane)  # or it would seem to be the application's
         now = self.world.clock.now
         timer = EXPIRED.get(reason)
         if timer is not None:

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any
 
 from h1core.events import Request
-from h1core.server import ServerCore
 from h1core.state import CloseReason, State
 from h1core.testing import FakeClock
 
-from . import faults
 from .apps import Apps
 from .dice import Concerns, Dice
+from .driver import Driver
 from .invariants import Invariant, Violation, violated
-from .judge import Judge
 from .network import SimListener, SimNetwork, SimStream
-from .peers import Peer, Script
+from .peers import Peer
 from .scripts import Scripts
+from .story import Story
 from .swarm import Swarm, draw_swarm
 from .trace import WORLD, Trace
 from .watched import WatchedConn
@@ -36,64 +37,6 @@ from .watched import WatchedConn
 START = 1000.0
 MOST_SPINS = 6
 MOST_STEPS = 100_000
-PROMPT_S = 1.0
-"""How long a fresh client waits at most for an answer from a server that has nothing else to do."""
-
-
-class Driver(Protocol):
-    """A driver under test."""
-
-    interfaces: ClassVar[tuple[type[Apps], ...]]
-    """Whose applications it runs, each as often as it is named."""
-
-    def __init__(self, world: World) -> None: ...
-
-    @property
-    def core(self) -> ServerCore: ...
-
-    def run(self) -> None:
-        """Serve until a drain is over, or the server is stopped."""
-        ...
-
-    def begin_drain(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def block(self, seconds: float) -> None:
-        """Called by an application that takes its time."""
-        ...
-
-    def changed(self, stream: SimStream) -> None:
-        """The client of this stream did something."""
-        ...
-
-    def cut_short(self, stream: SimStream) -> None:
-        """A call on this stream was in vain, or a read left some of what was there."""
-        ...
-
-    def wake_listener(self) -> None:
-        """Somebody wants to be accepted, or accepting will fail."""
-        ...
-
-    def see_step(self) -> None:
-        """Check what holds after each step."""
-        ...
-
-    def see_sleep(self, touched: list[WatchedConn]) -> None:
-        """Check that nothing is overlooked: the driver is about to let time pass. With those something has happened."""
-        ...
-
-    def is_busy(self, conn: WatchedConn) -> bool:
-        """Whether it is an application's turn."""
-        ...
-
-    def is_cleaning_up(self, conn: WatchedConn) -> bool:
-        """Whether its application's turn is not over with the response: it is touched again when that is so."""
-        ...
-
-    def see_end(self) -> None:
-        """Check that nothing is left, once `run` has returned."""
-        ...
 
 
 class BugLog(logging.Handler):
@@ -106,6 +49,16 @@ class BugLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "because of a bug" in record.msg and self.bug is None:
             self.bug = record
+
+
+def where(error: BaseException | None) -> str:
+    """The line in which an exception was raised, that of the first where they are a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error is None or error.__traceback__ is None:
+        return ""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f", in line {line} of {Path(frame.f_code.co_filename).name}"
 
 
 class World:
@@ -134,10 +87,11 @@ class World:
         self.apps.see_left = self._see_left
         self.apps.see_end = self.touch
         self.scripts = Scripts(self)
+        self._story = Story(self)
         self.peers: list[Peer] = []
         self._streams: list[SimStream] = []
         self._newest: SimStream | None = None
-        self._open = 0
+        self.open_sockets = 0
         self._heap: list[tuple[float, int, Callable[[], None], Peer | None, int]] = []
         """What happens when, in the order in which it was arranged; and a client's turn, if it is for that one."""
         self._serial = 0
@@ -248,11 +202,11 @@ class World:
             violated(Invariant.SLOTS, "a connection is accepted twice", stream.lane)
         stream.was_accepted = True
         self._newest = stream
-        self._open += 1
+        self.open_sockets += 1
 
     def closed(self, stream: SimStream) -> None:
         if stream.was_accepted:
-            self._open -= 1
+            self.open_sockets -= 1
         if stream is self._newest:
             self._newest = None
 
@@ -347,10 +301,7 @@ class World:
         """Look at everything; called when the driver is about to wait, even if for no time at all."""
         if Violation.first is not None:
             raise Violation.first
-        if self._log.bug is not None:
-            record = self._log.bug
-            error = record.exc_info[1] if record.exc_info else None
-            violated(Invariant.ISOLATION, f"{record.getMessage()}: {error!r}")
+        self.see_bug(WORLD)
         self.steps += 1
         if self.steps > MOST_STEPS:
             violated(Invariant.NO_SPIN, f"{MOST_STEPS} steps, and no end")
@@ -366,15 +317,22 @@ class World:
         if self.drain_at < inf:
             self._see_drain()
 
+    def see_bug(self, lane: int) -> None:
+        """The server has not said that it has a bug."""
+        record = self._log.bug
+        if record is not None:
+            error = record.exc_info[1] if record.exc_info else None
+            violated(Invariant.ISOLATION, f"{record.getMessage()}: {error!r}{where(error)}", lane)
+
     def _see_slots(self) -> None:
         core = self.driver.core
-        counts = len(core._connections), core._admission.open_connections, self._open
+        counts = len(core._connections), core._admission.open_connections, self.open_sockets
         if len(set(counts)) > 1:
             violated(
                 Invariant.SLOTS, "connections known, slots taken and sockets open are {}, {} and {}".format(*counts)
             )
-        if self._open > self.swarm.limits.max_connections:
-            violated(Invariant.BOUNDED, f"{self._open} connections are open")
+        if self.open_sockets > self.swarm.limits.max_connections:
+            violated(Invariant.BOUNDED, f"{self.open_sockets} connections are open")
 
     def _see_drain(self) -> None:
         """Nobody is idle while the server drains."""
@@ -412,7 +370,7 @@ class World:
                 late_s = until - at
                 violated(Invariant.OWING, f"the server will sleep {late_s:g} s too long: {conn.clocks()}", conn.lane)
 
-    # The story
+    # The run
 
     def run(self) -> None:
         """Everything from the first connection to the last. Raises Violation."""
@@ -422,9 +380,9 @@ class World:
         log.setLevel(logging.ERROR)
         log.addHandler(self._log)
         try:
-            self._arrange()
+            self._story.arrange()
             self.driver.run()
-            self._finish()
+            self._story.finish()
         except BaseException as error:
             if Violation.first is not None:
                 raise Violation.first  # noqa: B904 - a later one, or a group around it, only hides what was first
@@ -436,127 +394,6 @@ class World:
             log.propagate, log.level = was
         if Violation.first is not None:
             raise Violation.first
-
-    def _arrange(self) -> None:
-        swarm, dice = self.swarm, self.dice.clients
-        for _ in range(swarm.connections):
-            kind = dice.pick(swarm.peers)
-            at_s = 0.0 if dice.chance(0.3) else dice.random() * swarm.storm_s * 0.7
-            self.after(at_s, lambda kind=kind: self._arrive(kind))  # type: ignore[misc]  # mypy infers no default's type
-        faults.brew(self)
-        if swarm.ends == "settle":
-            self.after(swarm.storm_s, self._calm_down)
-        elif swarm.ends == "drain":
-            self.after(dice.random() * swarm.storm_s, self._drain)
-            self.after(swarm.storm_s, self._calm_down)
-        else:
-            self.after(dice.random() * swarm.storm_s, self._stop)
-
-    def _arrive(self, kind: str, among: list[Peer] | None = None) -> None:
-        window = self.dice.network.pick((200, 4000, *[1 << 20] * 6))
-        lane = len(self.peers)
-        try:
-            client = self.listener.connect(window)
-        except ConnectionRefusedError:
-            self.trace.note(WORLD, "client", f"{kind} is refused")
-            return
-        peer = Peer(self, lane, kind, client)
-        self.peers.append(peer)
-        if among is not None:
-            among.append(peer)
-        self.trace.note(lane, "client", "connects", kind)
-        self.wake_listener()
-        script: Script = self._fresh(peer) if kind == "fresh" else self.scripts.named(kind)(peer)
-        peer.start(script)
-
-    def _calm_down(self) -> None:
-        self.trace.note(WORLD, "world", "the storm is over")
-        self.is_calm = self.apps.calm = True
-        self.faults.clear()
-        for peer in self.peers:
-            peer.hear()
-        if self.swarm.ends == "settle":
-            self.after(self.swarm.bound_s + 3 * self.swarm.longest_s, self._see_settled)
-
-    def _drain(self) -> None:
-        self.trace.note(WORLD, "world", "begins to drain")
-        self.drain_at = min(self.drain_at, self.clock.now)
-        self.lost_s = 0.0
-        self.driver.begin_drain()
-
-    def _stop(self) -> None:
-        self.trace.note(WORLD, "world", "stops")
-        self.was_stopped = True
-        self.driver.stop()
-
-    # The calm
-
-    def _see_settled(self) -> None:
-        for conn in self.driver.core._connections:
-            assert isinstance(conn, WatchedConn)
-            if not conn.is_idle:
-                violated(Invariant.SETTLES, f"after the calm a connection is still {conn.clocks()}", conn.lane)
-        if self.driver.core.backlog.outstanding:
-            violated(Invariant.SETTLES, f"{self.driver.core.backlog.outstanding} requests are still with workers")
-        self._see_running(Invariant.SETTLES)
-        timeouts = self.swarm.timeouts
-        has_room = self.driver.core._admission.open_connections + 3 <= self.swarm.limits.max_connections
-        fresh: list[Peer] = []
-        for number in range(min(3, self.swarm.limits.max_connections)):  # one after the other: queues may be short
-            self.after(number / 8, lambda: self._arrive("fresh", fresh))
-        wait_s = PROMPT_S if has_room else 3 * (timeouts.keepalive_timeout + timeouts.linger_timeout + PROMPT_S)
-        vain = self.vain_wakes
-        self.after(wait_s, lambda: self._see_fresh(fresh, vain))
-
-    def _see_running(self, invariant: Invariant) -> None:
-        """No application is at work when nothing is left for it to do."""
-        for plan in self.apps.running.values():
-            violated(invariant, f"the application of {plan.number} ({plan.kind}) is still at work", plan.lane)
-
-    def _fresh(self, peer: Peer) -> Script:
-        """A client that does everything right."""
-        yield from peer.send(self.scripts.one(peer, "plain", self.scripts.make.request(b"GET", closes=False)))
-        yield from peer.await_end()
-        peer.end()
-
-    def _see_fresh(self, fresh: list[Peer], vain: int) -> None:
-        if any(peer.reader.complete != 1 or peer.reader.responses[0].status != 200 for peer in fresh):
-            violated(Invariant.SETTLES, "a fresh client has no answer from a server at rest", fresh[-1].lane)
-        if self.dice.swarm.chance(0.5):
-            self._drain()
-            return
-        timeouts = self.swarm.timeouts
-        rest_s = timeouts.keepalive_timeout + timeouts.linger_timeout + timeouts.head_timeout + 1
-        self.after(rest_s, lambda: self._see_rest(vain))
-
-    def _see_rest(self, vain: int) -> None:
-        """Nobody has said anything for so long that nobody is left."""
-        left = list(self.driver.core._connections)
-        if left:
-            violated(Invariant.SETTLES, f"{len(left)} connections outlive their deadlines")
-        if self.vain_wakes - vain > 8:
-            violated(Invariant.NO_VAIN_WAKE, f"{self.vain_wakes - vain} wake-ups of an idle server for nothing")
-        self._drain()
-
-    def _finish(self) -> None:
-        """The server has ended."""
-        self.trace.note(WORLD, "world", "the server has ended")
-        took_s = self.ended_at - self.drain_at
-        if took_s > self.swarm.timeouts.drain_timeout + self.lost_s + 0.001 and not self.was_stopped:
-            violated(Invariant.DRAINS, f"the drain took {took_s} s")
-        if self.driver.core._connections or self._open:
-            violated(Invariant.DRAINS, f"{self._open} connections are left")
-        if not self.listener.is_closed:
-            violated(Invariant.DRAINS, "the listener is left open")
-        self._see_running(Invariant.DRAINS)
-        self.driver.see_end()
-        if Violation.first is not None:
-            raise Violation.first
-        if self._log.bug is not None:
-            self.see_step()
-        for peer in self.peers:
-            Judge(self, peer).judge()
-        self.apps.see_closed()
 
     def forget(self) -> None:
         """Cut the circles that hold everything together, so that nobody has to look for them."""
