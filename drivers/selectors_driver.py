@@ -129,7 +129,7 @@ class Server:
                 for transport, peer in self._acceptor.accept(other):
                     pump.open(transport, peer)
         pump.serve_unfinished(unfinished)
-        for conn in self._core.due_connections(seen_at):
+        for conn in self._core.due_connections(seen_at, len(events)):
             pump.pump(pump.connections[conn], conn.handle_deadline())
         if self._workers is not None and pump.to_submit:
             pump.submit_jobs(self._workers)

@@ -14,7 +14,7 @@ from h1core.server.admission import Admission
 from h1core.server.backlog import Backlog
 from h1core.server.deadlines import DeadlineIndex
 from h1core.server.drain import Drain, Phase
-from h1core.server.turns import DEADLINES_PER_TICK
+from h1core.server.turns import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
 from h1core.state import CloseReason
 from h1core.timers import NEVER
 
@@ -160,15 +160,17 @@ class ServerCore:
         """The instant at which everything is to end that is not over, such as a handler without a connection."""
         return self._drain.deadline_at if self._drain.deadline_at != NEVER else None
 
-    def due_connections(self, seen_at: float | None = None) -> list[Conn]:
+    def due_connections(self, seen_at: float | None = None, turns: int | None = None) -> list[Conn]:
         """The connections whose deadline has come: call `handle_deadline` on each, and pump it.
 
         Not all of them when there are many: `next_deadline` lies in the past until none is left. `seen_at` is when the
-        driver last looked at what had come, if that is past: what came later may yet be in time.
+        driver last looked at what had come, if that is past: what came later may yet be in time. `turns` is how many
+        connections have had their turn since the last call, if that is known.
         """
+        most = DEADLINES_PER_TICK if turns is None else 1 + turns // TURNS_PER_DEADLINE
         now = self._clock() if seen_at is None else seen_at
         due: list[Conn] = []
-        while looked_at := self._deadlines.due(now, DEADLINES_PER_TICK - len(due)):
+        while looked_at := self._deadlines.due(now, most - len(due)):
             for conn in looked_at:
                 deadline = conn.next_deadline
                 if deadline is not None and deadline <= now:

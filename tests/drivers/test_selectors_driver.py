@@ -10,9 +10,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from h1core import Conn, Request, Response
+from h1core import CloseReason, Conn, Request, Response
 from h1core.output import Buffer
-from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
+from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN, PIECES_PER_TURN, TURNS_PER_DEADLINE, WRITES_PER_TURN
 from h1core.testing import MemoryClient
 
 from ..wire import Answer, answers, statuses
@@ -587,3 +587,21 @@ def test_a_turn_that_has_ended_is_gone_on_with_though_others_had_to_wait(make_wo
     world.tick(4)
     [answer] = answers(bytes(greedy.received).partition(b"hello")[2] + greedy.read())
     assert answer.body == b"s" * 10 * pieces
+
+
+def test_deadlines_come_one_at_a_time_in_a_quiet_tick_and_in_proportion_in_a_busy_one(world: World) -> None:
+    busy = [established(world) for _ in range(80)]
+    for _ in range(80):
+        world.connect(GET[:-1])
+    world.tick(80 // ACCEPTS_PER_TICK + 2)
+    world.clock.advance(10.0)
+    seen = []
+    for wires in (b"", GET, GET):
+        for client in busy:
+            client.send(wires)
+        before = sum(conn.close_reason is CloseReason.HEAD_TIMEOUT for conn in world.core.connections)
+        world.tick()
+        seen.append(sum(conn.close_reason is CloseReason.HEAD_TIMEOUT for conn in world.core.connections) - before)
+    assert seen[0] == 1
+    assert seen[1] >= len(busy) // TURNS_PER_DEADLINE
+    assert all(statuses(client.read()) == [200, 200] for client in busy)

@@ -10,7 +10,7 @@ from h1core.events import Request, Response
 from h1core.server import Phase, ServerCore
 from h1core.server.admission import RETRY_S
 from h1core.server.core import MAX_SPARE_BUFFERS
-from h1core.server.turns import DEADLINES_PER_TICK
+from h1core.server.turns import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
 from h1core.state import Disposition, State
 from h1core.testing import FakeClock
 from h1core.timers import NEVER
@@ -201,7 +201,7 @@ def all_due(core: ServerCore) -> list[Conn]:
 
 
 def test_of_many_that_are_due_a_tick_takes_a_portion(core: ServerCore, clock: FakeClock) -> None:
-    conns = [core.connection_opened() for _ in range(4 * DEADLINES_PER_TICK)]
+    conns = [core.connection_opened() for _ in range(3 * DEADLINES_PER_TICK)]
     for conn in conns[::2]:
         serve(core, conn)
     clock.advance(10.0)
@@ -209,6 +209,13 @@ def test_of_many_that_are_due_a_tick_takes_a_portion(core: ServerCore, clock: Fa
     assert core.next_deadline is not None
     assert core.next_deadline <= clock()
     assert core.due_connections() == conns[1::2][DEADLINES_PER_TICK:]
+
+
+def test_the_portion_of_a_tick_grows_with_what_else_it_does(core: ServerCore, clock: FakeClock) -> None:
+    conns = [core.connection_opened() for _ in range(20)]
+    clock.advance(10.0)
+    sizes = [len(core.due_connections(turns=turns)) for turns in (0, 1, TURNS_PER_DEADLINE, 100 * TURNS_PER_DEADLINE)]
+    assert sizes == [1, 1, 2, len(conns) - 4]
 
 
 @pytest.mark.parametrize("seed", range(10))
