@@ -25,6 +25,7 @@ from .trio_replies import FAILURES, AsyncPieces, Reply, ThreadReply, reply_async
 logger = logging.getLogger("h1core.server")
 
 UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
+CLOSED: Final = State.CLOSED
 STREAMING: Final = frozenset({State.DUPLEX, State.RESPONDING})
 
 
@@ -124,7 +125,9 @@ class Application:
             return overload_answer(request), None
         began_at = self._clock()
         limit = cast(trio.CapacityLimiter, self._limit)
-        reply = ThreadReply(self._handler, request, lambda: core.is_stale(began_at), limit)
+        conn = connection.conn
+        # Asked in the thread, for which it may have waited: the connection may be over by then.
+        reply = ThreadReply(self._handler, request, lambda: core.is_stale(began_at) or conn.state is CLOSED, limit)
         try:
             first = await reply.begin()
         finally:

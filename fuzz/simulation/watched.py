@@ -57,6 +57,7 @@ class WatchedConn(Conn):
         "_old_reason",
         "_old_state",
         "_seen",
+        "_seen_requests",
         "_spare_s",
         "asked_to_drain",
         "decided_by",
@@ -83,7 +84,8 @@ class WatchedConn(Conn):
         """When the last request was whole."""
         self._old_reason: CloseReason | None = None
         self._old_state = State.HEAD
-        self._old = (NEVER,) * 6
+        self._old: tuple[float, ...] = (NEVER,) * 6
+        self._seen_requests = 0
         self._seen: tuple[object, ...] = ()
         """What was looked at last; as long as it is the same, it need not be looked at again."""
         self._most_owed = self._limits.max_output_bytes + world.largest_piece
@@ -194,6 +196,9 @@ class WatchedConn(Conn):
         self._seen = seen
         self.world.touched[self] = None
         if new != self._old:
+            if len(self.received) > self._seen_requests:
+                self._seen_requests = len(self.received)
+                self._old = (*self._old[:BODY], NEVER, *self._old[BODY + 1 :])  # the body is another one
             self._see_timers(call, new, earned_s, taken_s)
         if taken_s and self._out.size:
             most = self.world.clock.now + self._timeouts.write_timeout

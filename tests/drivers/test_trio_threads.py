@@ -319,3 +319,36 @@ def test_a_request_that_waits_for_its_thread_is_not_run_when_the_server_has_stop
 
     run(test)
     assert not calls
+
+
+def test_a_request_that_waits_for_its_thread_is_not_run_when_its_connection_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works: list[Callable[[], object]] = []
+    calls: list[bytes] = []
+
+    def handler(request: Request) -> Response:
+        calls.append(request.target)
+        return Response(200)
+
+    async def late_thread(work: Callable[[], object], **options: object) -> object:
+        works.append(work)
+        await has_drained.wait()
+        return work()
+
+    async def test() -> None:
+        monkeypatch.setattr(trio.to_thread, "run_sync", late_thread)
+        async with serving(handler, threads=1) as served:
+            client = await served.connect()
+            await client.send(GET)
+            while not works:
+                await trio.lowlevel.checkpoint()
+            await client.reset()
+            served.drain.set()  # every connection is looked at then
+            await trio.testing.wait_all_tasks_blocked()
+            has_drained.set()
+            await served.has_ended.wait()
+
+    has_drained = trio.Event()
+    run(test)
+    assert not calls
