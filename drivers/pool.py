@@ -354,7 +354,7 @@ class Pool:
     def close(self) -> None:
         """Let workers end as soon as they are free; nobody waits for them."""
         with contextlib.suppress(Empty):
-            while True:
-                self._jobs.get_nowait()  # nobody waits for these any more
+            while (job := self._jobs.get_nowait()) is not None:
+                release(job.request)  # nobody waits for these any more
         for _ in self._threads:
             self._jobs.put(None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from h1core.drivers.answering import release
 from h1core.drivers.pool import Job, Pool
 
 from .fibers import Fiber
@@ -74,7 +75,8 @@ class SimPool(Pool):
 
     def close(self) -> None:
         self.is_closed = True
-        self._queue.clear()
+        while self._queue:
+            release(self._queue.popleft().request)
         super().close()
 
     # The workers' side

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from h1core.drivers.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, Work, WorkerPieces
 
 from h1core import Request, Response
 from h1core.errors import Disconnected
-from h1core.handler import Handler
+from h1core.handler import Handler, SpooledRequest
 
 from .world import error_lines, hello
 
@@ -487,3 +488,12 @@ def test_the_loop_is_told_of_the_first_piece_and_of_the_end(make_bench: MakeBenc
     go.release()
     bench.take_until(lambda: job.is_over)
     assert last(job.pieces) is END
+
+
+def test_the_file_of_a_request_that_no_worker_has_taken_is_given_back_in_the_end(tmp_path: Path) -> None:
+    file = (tmp_path / "body").open("w+b")
+    pool = Pool(0, lambda: None)
+    request = SpooledRequest(Request(b"POST", b"/", ()), file)
+    pool.submit(Job(None, request, 0.0, Work(hello, lambda at: False, 0, pool.post)))
+    pool.close()
+    assert file.closed
