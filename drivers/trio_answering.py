@@ -152,11 +152,15 @@ class Application:
             if response is not None or exchange.progress is NONE:
                 await exchange.send(response)  # a LocalError when it is no response
         except FAILURES as error:
-            is_nobodys = exchange.progress is COMPLETE or exchange.has_left or conn.state in OVER
+            is_nobodys = (
+                exchange.progress is COMPLETE or exchange.has_left or exchange.body_is_lost or conn.state in OVER
+            )
             if _is_disconnected(error) and is_nobodys:
                 logger.log(logging.INFO if error.__cause__ else logging.DEBUG, "%s: %s", in_words(request), error)
                 if exchange.progress is not COMPLETE and conn.state not in OVER:
-                    conn.abort(CloseReason.PEER_CLOSED)  # it may be half-closed only, but it will get no answer
+                    # The peer may be half-closed only, or its body alone may be lost, but it will get no answer.
+                    lost = conn.close_reason if exchange.body_is_lost else None
+                    conn.abort(lost or CloseReason.PEER_CLOSED)
             else:
                 failure = failure_response(request)
                 if exchange.progress is NONE and is_unanswered(conn):

@@ -41,6 +41,7 @@ class TrioExchange(Exchange):
         "_is_receiving",
         "_is_waiting",
         "_log",
+        "body_is_lost",
         "has_left",
         "is_over",
         "progress",
@@ -58,6 +59,8 @@ class TrioExchange(Exchange):
         """The peer closed its side along with its request; None before that was looked at."""
         self.has_left = False
         """The handler was told that nobody waits for more."""
+        self.body_is_lost = False
+        """The handler was told that the peer will not send the rest of its body: late, torn or invalid as that was."""
         self.progress = NONE
         self.is_over = False
         """The handler has returned."""
@@ -154,6 +157,7 @@ class TrioExchange(Exchange):
             return LocalError(
                 "the client was never told to send its body (Expect: 100-continue): receive, then respond"
             )
+        self.body_is_lost = True
         return Disconnected(f"the rest of the request body will not come: {reason.value if reason else 'it is over'}")
 
     # Sending

@@ -39,6 +39,9 @@ SAID: Final = (
 )
 """Ends that the last response must have announced."""
 
+GIVEN_UP: Final = (CloseReason.PEER_CLOSED, CloseReason.BODY_TIMEOUT, CloseReason.REFUSED)
+"""Why an application may be told in the middle of its response that its client has left, and so not end it."""
+
 LONG: Final = Timeouts(head_timeout=1e9, body_timeout=1e9)
 H11_READS: Final = 4
 H11_END: Final = h11.EndOfMessage()
@@ -271,7 +274,7 @@ class Judge:
         if self.stream.has_fin and not cut and reason in SAID and not is_told and not is_late_refusal:
             violated(Invariant.CAUSE, f"the connection ended by {reason.name}, which no response says", self.lane)
         is_late = self.world.ended_at >= self.world.drain_at + self.world.swarm.timeouts.drain_timeout
-        is_cut_off = reason is CloseReason.PEER_CLOSED and self._is_left(conn)
+        is_cut_off = reason in GIVEN_UP and self._is_left(conn)
         is_allowed = reason in CUT_SHORT or self.world.was_stopped or is_late or is_cut_off
         if self.stream.resets_on_close and not is_allowed:
             violated(Invariant.GENTLE_END, f"a reset for {reason and reason.name}", self.lane)

@@ -544,3 +544,30 @@ def test_a_body_that_is_late_behind_a_response_that_waits_is_noticed_in_time() -
         peer.send(b"llo")
         peer.widen(1 << 20)
         assert [answer.status for answer in peer.answers()] == [200, 408]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("bad", [b"", b"five\r\n"])
+def test_a_body_that_is_lost_beside_its_response_is_no_fault_of_the_application(
+    bad: bytes, raises: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        while (message := await receive())["type"] == "http.request":
+            await send({"type": "http.response.body", "body": message["body"], "more_body": True})
+        if raises:
+            raise ValueError("no more of it")
+
+    caplog.set_level(logging.INFO)
+    with Client(app, timeouts=Timeouts(body_timeout=8)) as client:
+        peer = client.connect()
+        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n")
+        if bad:
+            peer.send(bad)
+        client.wait(9)
+        assert peer.read().endswith(b"\r\n\r\n2\r\nhe\r\n")
+        assert peer.sees_reset
+    said = [record for record in caplog.records if "POST" in record.getMessage()]
+    assert [record.levelno for record in said] == [logging.INFO] * raises
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
