@@ -15,7 +15,7 @@ LINES = 105
 
 
 class Row(NamedTuple):
-    """A behaviour of the parent, or a bad condition: what it is, what is here, its parts, and the tests that hold it."""
+    """A behaviour of the parent, or a bad condition: what it is, what is here, its parts, the tests that hold it."""
 
     parent: str
     here: str
