@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from h1core import grammar
 from h1core.errors import RefuseReason
+from h1core.tables import keep
 
 SINGLETONS: Final[dict[bytes, RefuseReason]] = {
     b"host": RefuseReason.DUPLICATE_HOST,
@@ -106,9 +107,7 @@ def _shape(sent: bytes) -> _Shape | RefuseReason:
                 steering[name] = at
         shape = names, tuple(steering.items()), tuple(continued)
     if len(sent) <= MAX_REMEMBERED_SHAPE_BYTES:
-        if len(_shapes) >= MAX_REMEMBERED_SHAPES:
-            _shapes.clear()
-        _shapes[sent] = shape
+        keep(_shapes, MAX_REMEMBERED_SHAPES, sent, shape)
     return shape
 
 

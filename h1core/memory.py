@@ -17,6 +17,7 @@ from h1core.fields import Pair
 from h1core.framing import NO_BODY, Framing
 from h1core.grammar import FIELD_VALUE_BYTES, ORDINARY_LINE
 from h1core.request import Intake, judge
+from h1core.tables import keep
 
 SECRET_FIELDS: Final = frozenset(
     {b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"x-auth-token", b"x-csrf-token"}
@@ -83,9 +84,8 @@ def take_in(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake |
         return judged
     if is_short and isinstance(key, bytes) and _came_before(head):
         request, framing, persists, _ = intake
-        if len(_heads) >= MAX_REMEMBERED_HEADS:
-            _heads.clear()
-        _heads[head] = limits, request.method, request.target, request.version, list(request.headers), framing, persists
+        known = limits, request.method, request.target, request.version, list(request.headers), framing, persists
+        keep(_heads, MAX_REMEMBERED_HEADS, head, known)
     return intake
 
 
@@ -144,6 +144,4 @@ def _remember(key: _Key, limits: Limits, intake: Intake) -> None:
     names = {name for name, _ in first + rest}
     if not request.target.startswith(b"/") or not names.isdisjoint(SECRET_FIELDS) or not names.isdisjoint(UNUSUAL):
         return
-    if len(_sections) >= MAX_REMEMBERED_SECTIONS:
-        _sections.clear()
-    _sections[key] = limits, request.version, first, name, rest, framing, persists
+    keep(_sections, MAX_REMEMBERED_SECTIONS, key, (limits, request.version, first, name, rest, framing, persists))

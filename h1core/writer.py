@@ -16,6 +16,7 @@ from h1core.events import FileSlice, Headers, InformationalResponse, Response
 from h1core.framing import UNUSUAL_FRAMING, Framing, Kind, response_framing
 from h1core.output import SMALL_BYTES, Buffer
 from h1core.state import CloseReason
+from h1core.tables import keep
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -135,9 +136,7 @@ def _are_remembered(headers: Headers) -> bool:
 def _remember_start(key: _StartKey, start: _Start) -> None:
     """Let the begin of a head be known from now on."""
     if len(start.fields) <= MAX_REMEMBERED_START_BYTES:
-        if len(_starts) >= MAX_REMEMBERED_STARTS:
-            _starts.clear()
-        _starts[key] = start
+        keep(_starts, MAX_REMEMBERED_STARTS, key, start)
 
 
 def streamed_head(
@@ -220,9 +219,7 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
     lower = name.lower()
     encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"", value)
     if len(encoded.line) <= MAX_REMEMBERED_FIELD_BYTES and lower not in UNREMEMBERED_FIELDS:
-        if len(_remembered) >= MAX_REMEMBERED_FIELDS:
-            _remembered.clear()
-        _remembered[(name, value)] = encoded
+        keep(_remembered, MAX_REMEMBERED_FIELDS, (name, value), encoded)
     return encoded
 
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PARTS = (
-    "errors config timers state date events grammar buffer connection_field output "
+    "errors config timers state date events grammar tables buffer connection_field output "
     "fields head framing request memory body writer lifecycle"
 )
 CORE = PARTS + " receiving conn handler exchange server.* h1core"
@@ -33,23 +33,24 @@ MAY_IMPORT = {
     "date": "",
     "events": "errors state timers",
     "grammar": "",
+    "tables": "",
     "buffer": "",
     "connection_field": "",
     "output": "errors events",
-    "fields": "errors grammar",
+    "fields": "errors grammar tables",
     "head": "errors config events grammar fields",
     "framing": "errors config grammar",
     "request": "errors config events connection_field fields head framing",
-    "memory": "errors config events grammar fields framing request",
+    "memory": "errors config events grammar fields framing request tables",
     "body": "errors config grammar fields head",
-    "writer": "errors state events grammar connection_field output framing",
+    "writer": "errors state events grammar connection_field output framing tables",
     "lifecycle": "errors config state timers events buffer output",
     "receiving": PARTS,
     "conn": PARTS + " receiving",
     "handler": "errors events",
     "exchange": "events",
     "server.*": PARTS + " conn server.*",
-    "adapters.*": "errors events handler exchange adapters.*",
+    "adapters.*": "errors events handler exchange tables adapters.*",
     "h1core": PARTS + " conn handler exchange server.*",
     "testing.*": CORE + " adapters.* testing.*",
     "drivers.*": CORE + " drivers.* -drivers.__main__ -drivers.cli -drivers.adapting",

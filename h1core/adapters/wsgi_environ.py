@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from h1core.errors import LocalError
 from h1core.events import Endpoints, Request
+from h1core.tables import keep
 
 # Any: the values are the application's to interpret, and some are its own.
 Environ: TypeAlias = dict[str, Any]
@@ -91,9 +92,7 @@ class EnvironMaker:
             "wsgi.input_terminated": True,
             **self._common,
         }
-        if len(self._templates) >= MAX_TEMPLATES:
-            self._templates.clear()
-        self._templates[endpoints.server, endpoints.scheme] = template
+        keep(self._templates, MAX_TEMPLATES, (endpoints.server, endpoints.scheme), template)
         return template
 
     def _new_key(self, name: bytes) -> str:
@@ -105,9 +104,7 @@ class EnvironMaker:
         if name not in _UNPREFIXED:
             key = f"HTTP_{key}"
         if len(name) <= MAX_REMEMBERED_NAME_BYTES:
-            if len(self._keys) >= MAX_REMEMBERED_NAMES:
-                self._keys.clear()
-            self._keys[name] = key
+            keep(self._keys, MAX_REMEMBERED_NAMES, name, key)
         return key
 
 
