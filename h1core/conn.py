@@ -211,7 +211,6 @@ class Conn(Receiving):
         # Nothing is raised from here on.
         self._state = after
         self._body_writer = writer.BodyWriter(framing)
-        self._write_allowance_s = self._timeouts.write_timeout
         self._queue(head, now)
         if after is DUPLEX and self._demand is CONTINUE_OWED:
             self._give_up_body()
@@ -246,7 +245,7 @@ class Conn(Receiving):
         self._state = after
         for buffer in buffers:
             self._queue(buffer, now)
-        self._write_allowance_s = self._timeouts.write_timeout  # for what is owed after the stream
+        self._write_allowance_s = self._timeouts.write_timeout  # for what is owed next
         if after is HEAD:
             self._finish_exchange(now)
         else:

@@ -21,6 +21,7 @@ from h1core.adapters.wsgi_environ import EnvironMaker
 from h1core.errors import LocalError
 from h1core.events import Request, Response
 from h1core.handler import FileBody, ResponseWriter, WholeBody, WritingHandler, close_pieces
+from h1core.tables import keep
 
 Field: TypeAlias = tuple[bytes, bytes]
 
@@ -191,26 +192,26 @@ class _Call:
             raise LocalError(f"write takes bytes, not {type(data).__name__}")
         if not data:
             return
-        written_before = self._written_bytes
         if self._is_head or self._status in BODILESS:
-            self._kept = [data]  # nobody gets it, but it tells that there is a body
-        elif self._length != UNDECLARED and written_before + len(data) > self._length:
-            raise LocalError(f"write goes beyond the Content-Length of {self._length}; this piece is not sent")
-        elif self._writer is not None:
-            self._written_bytes += len(data)
             self._head_has_left = True
-            if not written_before:
-                self._writer.begin(self._streamed(None))
-            self._writer.write(data)
-        elif written_before + len(data) > MAX_KEPT_BYTES:
+            self._kept = [data]  # nobody gets it, but it tells that there is a body
+            return
+        before = self._written_bytes
+        if self._length != UNDECLARED and before + len(data) > self._length:
+            raise LocalError(f"write goes beyond the Content-Length of {self._length}; this piece is not sent")
+        if self._writer is None and before + len(data) > MAX_KEPT_BYTES:
             raise LocalError(
                 f"without worker threads, write keeps what it is given, and {MAX_KEPT_BYTES} bytes at most;"
                 " return an iterator, or run with threads"
             )
-        else:
-            self._written_bytes += len(data)
-            self._kept.append(data)
         self._head_has_left = True  # as far as the application can tell
+        self._written_bytes += len(data)
+        if self._writer is None:
+            self._kept.append(data)
+            return
+        if not before:
+            self._writer.begin(self._streamed(None))
+        self._writer.write(data)
 
     def _take_fields(self, headers: list[tuple[str, str]]) -> None:
         """Check and encode the headers; the length is kept apart from the others. Raises LocalError."""
@@ -385,7 +386,7 @@ def _status_code(status: str) -> int:
     if not "200" <= code <= "599":
         raise LocalError(f"a WSGI application answers with a final status, from 200 to 599, not {status!r}")
     if len(status) <= MAX_REMEMBERED_CHARACTERS:
-        _remember(_statuses, status, int(code))
+        keep(_statuses, MAX_REMEMBERED, status, int(code))
     return int(code)
 
 
@@ -401,7 +402,7 @@ def _new_field(pair: tuple[str, str]) -> Field | int:
             raise LocalError(f"Content-Length must be one decimal number, not {value!r}")
         field = int(value)
     if len(name) + len(value) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
-        _remember(_fields, pair, field)
+        keep(_fields, MAX_REMEMBERED, pair, field)
     return field
 
 
@@ -431,9 +432,3 @@ def _raise_wrong_types(status: object, headers: list[Any]) -> NoReturn:
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise LocalError(f"a header is a tuple of two str, (name, value), not {pair!r}") from None
     raise LocalError("start_response takes a str and a list of tuples of two str") from None
-
-
-def _remember(memory: dict[Any, Any], key: object, value: object) -> None:
-    if len(memory) >= MAX_REMEMBERED:
-        memory.clear()
-    memory[key] = value
