@@ -1,5 +1,7 @@
 """The write deadline: a peer takes what it is owed at a minimum rate, in lumps as coarse as they come."""
 
+from typing import Any
+
 import pytest
 
 from h1core import (
@@ -126,22 +128,15 @@ def test_server_sent_events_to_a_prompt_reader_have_the_whole_allowance_each() -
     assert due_in(conn, clock) == 30
 
 
-@pytest.mark.parametrize("next_", [OK, STREAMED, InformationalResponse(103)])
-def test_a_response_begins_with_the_whole_allowance(next_: Response | InformationalResponse) -> None:
+@pytest.mark.parametrize(
+    "next_", [(GET, OK), (GET, STREAMED), (GET, InformationalResponse(103)), (b"nonsense\r\n\r\n",)], ids=repr
+)
+def test_whatever_is_owed_behind_a_stream_begins_with_the_whole_allowance(next_: tuple[Any, ...]) -> None:
     clock = FakeClock(START)
     conn = a_conn(clock)
     play(conn, GET, STREAMED, flush, Data(b"a"))
     clock.advance(25)
-    play(conn, flush, EndOfMessage(), flush, GET, next_)
-    assert due_in(conn, clock) == 30
-
-
-def test_an_answer_of_our_own_behind_a_stream_begins_with_the_whole_allowance() -> None:
-    clock = FakeClock(START)
-    conn = a_conn(clock)
-    play(conn, GET, STREAMED, flush, Data(b"a"))
-    clock.advance(25)
-    play(conn, flush, EndOfMessage(), flush, b"nonsense\r\n\r\n")
+    play(conn, flush, EndOfMessage(), flush, *next_)
     assert due_in(conn, clock) == 30
 
 

@@ -167,6 +167,17 @@ class Apps:
         plan.unit = content_of(plan.number, plan.piece_bytes)
         plan.body = plan.unit * plan.pieces if plan.kind != "for_ever" else None
 
+    def declare(self, plan: Plan, more: int) -> None:
+        """Say the length that is declared, which is not always that of the body."""
+        total = len(plan.body or b"")
+        match plan.kind:
+            case "declared":
+                plan.length = total
+            case "declared_short" | "wrong_length":
+                plan.length = total + more
+            case "declared_long":
+                plan.length = total - 1
+
     def expect(self, plan: Plan, sent: Sent) -> None:
         """Say what must come of a plan."""
         if plan.kind in STREAMING:

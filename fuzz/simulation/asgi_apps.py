@@ -340,22 +340,12 @@ class AsgiApps(Apps):
         plan.closes = kind == "asks_to_close"
         plan.fails = kind in FAILING
         plan.cuts = kind in CUTTING
-        self._expect_length(plan)
+        self.declare(plan, 1 + self._dice.below(10))
         if sent.method == b"HEAD":
             plan.body = b""
             plan.cuts = kind in ("raises_midway", "ends_early")
         elif kind == "wrong_length":
             plan.fails = True
-
-    def _expect_length(self, plan: Plan) -> None:
-        total, more = len(plan.body or b""), 1 + self._dice.below(10)
-        match plan.kind:
-            case "declared":
-                plan.length = total
-            case "declared_short" | "wrong_length":
-                plan.length = total + more
-            case "declared_long":
-                plan.length = total - 1
 
     async def _run(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         plan = self.begin(scope["path"])

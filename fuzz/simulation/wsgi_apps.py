@@ -383,7 +383,7 @@ class WsgiApps(Apps):
         plan.status = STATUSES.get(kind, 200)
         plan.fails = kind in FAILING
         plan.cuts = kind in CUTTING
-        self._expect_length(plan)
+        self.declare(plan, 1 + self._dice.below(10))
         if plan.status in (204, 304):
             plan.body = b""
         if sent.method == b"HEAD":
@@ -394,16 +394,13 @@ class WsgiApps(Apps):
         elif kind == "wrong_length":
             plan.fails = True
 
-    def _expect_length(self, plan: Plan) -> None:
-        """The length that is declared, which is not always that of the body."""
-        total, more = len(plan.body or b""), 1 + self._dice.below(10)
+    def declare(self, plan: Plan, more: int) -> None:
+        super().declare(plan, more)
+        total = len(plan.body or b"")
         match plan.kind:
-            case "declared":
-                plan.length = total
-            case "declared_short" | "file_declared_more":
+            case "file_declared_more":
                 plan.length = total + more
             case "declared_long":
-                plan.length = total - 1
                 if plan.length == plan.piece_bytes:  # what is too much is only seen when all is sent
                     plan.body, plan.cuts = plan.unit, False
             case "file_declared_less":
@@ -411,8 +408,6 @@ class WsgiApps(Apps):
                 plan.body = plan.unit[: plan.length]
             case "file_shrinks":
                 plan.length = total
-            case "wrong_length":
-                plan.length = total + more
 
     def _run(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         plan = self.begin(environ["PATH_INFO"])

@@ -291,64 +291,63 @@ def test_a_client_need_not_wait_for_the_end_of_a_body_until_the_application_has_
     run(test)
 
 
+class LateThread:
+    """A handler whose thread is not to be had before `may_begin`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.works: list[Callable[[], object]] = []
+        self.calls: list[bytes] = []
+        self.may_begin = trio.Event()
+        monkeypatch.setattr(trio.to_thread, "run_sync", self._run_sync)
+
+    async def _run_sync(self, work: Callable[[], object], **options: object) -> object:
+        self.works.append(work)
+        await self.may_begin.wait()
+        return work()
+
+    def __call__(self, request: Request) -> Response:
+        self.calls.append(request.target)
+        return Response(200)
+
+    async def is_asked_for(self) -> None:
+        while not self.works:
+            await trio.lowlevel.checkpoint()
+
+
 def test_a_request_that_waits_for_its_thread_is_not_run_when_the_server_has_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    works: list[Callable[[], object]] = []
-    calls: list[bytes] = []
-
-    def handler(request: Request) -> Response:
-        calls.append(request.target)
-        return Response(200)
-
-    async def late_thread(work: Callable[[], object], **options: object) -> None:
-        works.append(work)
-        await trio.sleep_forever()
+    handler = LateThread(monkeypatch)
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", lambda *arguments: None)
 
     async def test() -> None:
-        monkeypatch.setattr(trio.to_thread, "run_sync", late_thread)
-        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", lambda *arguments: None)
         async with serving(handler, threads=1) as served:
             client = await served.connect()
             await client.send(GET)
-            while not works:
-                await trio.lowlevel.checkpoint()
+            await handler.is_asked_for()
             served.scope.cancel()
             await served.has_ended.wait()
-        assert works.pop()() is None
+        assert handler.works.pop()() is None
 
     run(test)
-    assert not calls
+    assert not handler.calls
 
 
 def test_a_request_that_waits_for_its_thread_is_not_run_when_its_connection_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    works: list[Callable[[], object]] = []
-    calls: list[bytes] = []
-
-    def handler(request: Request) -> Response:
-        calls.append(request.target)
-        return Response(200)
-
-    async def late_thread(work: Callable[[], object], **options: object) -> object:
-        works.append(work)
-        await has_drained.wait()
-        return work()
+    handler = LateThread(monkeypatch)
 
     async def test() -> None:
-        monkeypatch.setattr(trio.to_thread, "run_sync", late_thread)
         async with serving(handler, threads=1) as served:
             client = await served.connect()
             await client.send(GET)
-            while not works:
-                await trio.lowlevel.checkpoint()
+            await handler.is_asked_for()
             await client.reset()
             served.drain.set()  # every connection is looked at then
             await trio.testing.wait_all_tasks_blocked()
-            has_drained.set()
+            handler.may_begin.set()
             await served.has_ended.wait()
 
-    has_drained = trio.Event()
     run(test)
-    assert not calls
+    assert not handler.calls
