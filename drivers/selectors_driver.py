@@ -17,18 +17,18 @@ thread or a signal handler, at any moment: they only leave a note for the next t
 import time
 from collections.abc import Callable, Sequence
 
+from h1core.app.handler import Handler
 from h1core.config import Limits, Timeouts
-from h1core.handler import Handler
+from h1core.http1.state import CloseReason
 from h1core.server import Phase, ServerCore
-from h1core.state import CloseReason
 
-from .accepting import SelectorAcceptor
-from .connection import Connection
-from .pool import Pool, Workers
-from .pump import Pump
-from .readiness import default_selector
-from .transport import READ, Listener, Selector
-from .wake import WakeChannel
+from .engine.connection import Connection
+from .engine.pool import Pool, Workers
+from .engine.session import Pump
+from .net.acceptor import SelectorAcceptor
+from .net.selector import default_selector
+from .net.transport import READ, Listener, Selector
+from .net.wake import WakeChannel
 
 
 class Server:

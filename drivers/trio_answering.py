@@ -6,18 +6,26 @@ from typing import Any, Final, cast
 
 import trio
 
-from h1core.conn import Conn
+from h1core.app.exchange import StreamingHandler
+from h1core.app.handler import AsyncHandler, Handler
 from h1core.errors import Disconnected
 from h1core.events import Data, EndOfMessage, Request, Response
-from h1core.exchange import StreamingHandler
-from h1core.handler import AsyncHandler, Handler
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, State
 from h1core.server import ServerCore
-from h1core.server.turns import PIECES_PER_TURN
-from h1core.state import CloseReason, State
+from h1core.server.fairness import PIECES_PER_TURN
 
-from .answering import address_in_words, failure_response, in_words, log_access, overload_answer, release, send_first
-from .loading import is_async
-from .pool import PieceEnd
+from .cli.app_loader import is_async
+from .engine.pool import PieceEnd
+from .engine.responses import (
+    address_in_words,
+    failure_response,
+    in_words,
+    log_access,
+    overload_answer,
+    release,
+    send_first,
+)
 from .trio_connection import OVER, Connection
 from .trio_exchange import BEGUN, COMPLETE, NONE, TrioExchange
 from .trio_replies import FAILURES, AsyncPieces, Reply, ThreadReply, reply_async, reply_inline

@@ -25,13 +25,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 import trio
 
-from h1core.conn import Conn
 from h1core.events import Data, Endpoints, Event, Request
-from h1core.server.turns import EVENTS_PER_TURN, WRITES_PER_TURN
-from h1core.state import CloseReason, Disposition, State
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, Disposition, State
+from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
 
-from .answering import address_in_words, release
-from .collecting import Collector
+from .engine.request_body import Collector
+from .engine.responses import address_in_words, release
 from .trio_task import Task, has_changed, split
 from .trio_transport import TrioTransport
 

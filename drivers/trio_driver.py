@@ -24,17 +24,17 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
+from h1core.app.exchange import StreamingHandler
+from h1core.app.handler import AsyncHandler, Handler
 from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
 from h1core.events import Endpoints
-from h1core.exchange import StreamingHandler
-from h1core.handler import AsyncHandler, Handler
+from h1core.http1.conn import Conn
 from h1core.server import Phase, ServerCore
 
-from .accepting import Acceptor
-from .collecting import Collector
-from .listeners import close_listener, listen, parse_address
-from .transport import endpoints_of
+from .engine.request_body import Collector
+from .net.acceptor import Acceptor
+from .net.listeners import close_listener, listen, parse_address
+from .net.transport import endpoints_of
 from .trio_answering import Application
 from .trio_connection import Connection, Host
 from .trio_poller import Poller

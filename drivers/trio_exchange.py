@@ -6,12 +6,12 @@ from typing import Final
 
 import trio
 
+from h1core.app.exchange import Exchange
+from h1core.app.handler import first_part
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Request, Response, Sendable
-from h1core.exchange import Exchange
-from h1core.handler import first_part
-from h1core.output import as_bytes
-from h1core.state import CloseReason, State
+from h1core.http1.output import as_bytes
+from h1core.http1.state import CloseReason, State
 
 from .trio_connection import OVER, Connection
 

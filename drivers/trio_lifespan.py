@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import trio
 
-from h1core.adapters.asgi import AsgiApp, AsgiHandler
-from h1core.adapters.lifespan import Lifespan, Stage
+from h1core.app.asgi import AsgiApp, AsgiHandler
+from h1core.app.lifespan import Lifespan, Stage
 
 logger = logging.getLogger("h1core.server")
 

@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from h1core.app.handler import AsyncHandler, Handler, first_part
 from h1core.events import Request, Response
-from h1core.handler import AsyncHandler, Handler, first_part
 
-from .answering import answer, close_quietly, failure_response, release
-from .pool import END, PieceEnd
+from .engine.pool import END, PieceEnd
+from .engine.responses import answer, close_quietly, failure_response, release
 
 logger = logging.getLogger("h1core.server")
 

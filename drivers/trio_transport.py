@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 import trio
 
 from h1core.events import Endpoints
-from h1core.output import Buffer
+from h1core.http1.output import Buffer
 
-from .transport import endpoints_of
+from .net.transport import endpoints_of
 from .trio_poller import Poller, Readiness
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time

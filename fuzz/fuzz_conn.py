@@ -14,9 +14,9 @@ with engine.instrumented(__name__):
     from dataclasses import replace
 
     from h1core.config import Limits
-    from h1core.conn import Conn
     from h1core.events import Event
-    from h1core.state import State
+    from h1core.http1.conn import Conn
+    from h1core.http1.state import State
     from tests import promises
     from tests.agreement import agree
     from tests.corpus_files import load

@@ -18,12 +18,12 @@ with engine.instrumented(__name__):
     from dataclasses import replace
 
     from fuzz.scripts import FIRST_ODD, ODD, REQUESTS, Peer, Tape, sendable
-    from h1core.buffer import ReceiveBuffer
     from h1core.config import Limits, Timeouts
-    from h1core.conn import Conn
     from h1core.errors import LocalError
     from h1core.events import EndOfMessage, Event, InformationalResponse, Response, Sendable, Switched
-    from h1core.state import CloseReason, Disposition, State
+    from h1core.http1.buffer import ReceiveBuffer
+    from h1core.http1.conn import Conn
+    from h1core.http1.state import CloseReason, Disposition, State
     from tests import promises
     from tests.feed import TINY
     from tests.journal import Journal

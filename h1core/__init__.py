@@ -4,8 +4,8 @@
 many connections, `h1core.drivers` binds both to the world.
 """
 
+from h1core.app.exchange import Exchange, StreamingHandler
 from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
 from h1core.errors import Disconnected, LocalError, RefuseReason
 from h1core.events import (
     Closed,
@@ -23,9 +23,9 @@ from h1core.events import (
     Switched,
     TimedOut,
 )
-from h1core.exchange import Exchange, StreamingHandler
-from h1core.state import CloseReason, Disposition, State
-from h1core.timers import Timer
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, Disposition, State
+from h1core.http1.timers import Timer
 
 __all__ = [
     "CloseReason",

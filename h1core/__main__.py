@@ -2,7 +2,7 @@
 
 import sys
 
-from h1core.drivers.cli import main
+from h1core.drivers.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

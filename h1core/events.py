@@ -14,8 +14,8 @@ from io import BytesIO
 from typing import BinaryIO, Final, TypeAlias, final
 
 from h1core.errors import LocalError, RefuseReason
-from h1core.state import CloseReason
-from h1core.timers import Timer
+from h1core.http1.state import CloseReason
+from h1core.http1.timers import Timer
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Field lines in their order: (name, value). Names of a received message are lower-case."""

@@ -1,9 +1,9 @@
 """A `Conn` with every request answered at once, beside the naive reader of reference.py: they say the same."""
 
 from h1core.config import Limits
-from h1core.conn import Conn
 from h1core.events import Closed, Event, Refused
-from h1core.state import State
+from h1core.http1.conn import Conn
+from h1core.http1.state import State
 
 from .feed import collect, messages
 from .reference import End, Reading, read_requests

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
 from h1core.events import Data, EndOfMessage, Event, Refused, Request, Response
-from h1core.state import Disposition
+from h1core.http1.conn import Conn
+from h1core.http1.state import Disposition
 
 from .corpus_files import Message
 

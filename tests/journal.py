@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from h1core.config import Limits
-from h1core.conn import Conn
 from h1core.events import (
     Data,
     EndOfMessage,
@@ -17,7 +16,8 @@ from h1core.events import (
     Switched,
     TimedOut,
 )
-from h1core.state import State
+from h1core.http1.conn import Conn
+from h1core.http1.state import State
 
 from .corpus_files import Message
 from .promises import LAST_WORDS

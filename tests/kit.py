@@ -23,7 +23,7 @@ from h1core import (
     State,
     Timeouts,
 )
-from h1core.date import DateField
+from h1core.http1.date import DateField
 from h1core.testing import FakeClock
 
 from .feed import byte_by_byte, keep

@@ -1,12 +1,12 @@
 """What `Conn` promises between any two calls, whatever they were."""
 
-from h1core.body import ChunkedReader
 from h1core.config import Limits
-from h1core.conn import Conn
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Switched, TimedOut
-from h1core.grammar import MAX_CHUNK_SIZE_DIGITS
-from h1core.state import Disposition, State
-from h1core.timers import NEVER
+from h1core.http1.body import ChunkedReader
+from h1core.http1.conn import Conn
+from h1core.http1.grammar import MAX_CHUNK_SIZE_DIGITS
+from h1core.http1.state import Disposition, State
+from h1core.http1.timers import NEVER
 
 LAST_WORDS = (Refused, TimedOut, Closed)
 OVER = (Disposition.CLOSE, Disposition.ABORT)

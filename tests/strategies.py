@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from h1core.body import FORBIDDEN_TRAILERS
 from h1core.config import Limits
 from h1core.events import Data, EndOfMessage, Headers, InformationalResponse, Response, Sendable
+from h1core.http1.body import FORBIDDEN_TRAILERS
 
 from .corpus_files import Fields, Message, load
 from .feed import TINY

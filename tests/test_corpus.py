@@ -7,7 +7,7 @@ import pytest
 
 from h1core.errors import RefuseReason
 from h1core.events import Data, EndOfMessage, Event, Refused, Request
-from h1core.state import CloseReason, Disposition
+from h1core.http1.state import CloseReason, Disposition
 
 from .corpus_files import Case, Kind, load, make_case
 from .feed import LAST, Outcome, at_random, byte_by_byte, collect, messages, new_conn

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
 from h1core.errors import LocalError
 from h1core.events import (
     Data,
@@ -22,7 +21,8 @@ from h1core.events import (
     Sendable,
     Switched,
 )
-from h1core.state import CloseReason, Disposition, State
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, Disposition, State
 
 from . import promises
 from .feed import TINY

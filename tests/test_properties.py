@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from h1core.config import Limits
 from h1core.errors import LocalError
 from h1core.events import Data, EndOfMessage, InformationalResponse, Response, Sendable
-from h1core.state import State
+from h1core.http1.state import State
 
 from .agreement import agree
 from .corpus_files import Case, Fields, Message, load

@@ -14,7 +14,7 @@ from fuzz import mutate, simulate
 from fuzz.simulation import page, report
 from fuzz.simulation.invariants import Invariant
 from fuzz.simulation.runs import DRIVERS, Outcome, run_seed, run_seeds, run_twice
-from h1core.output import Buffer, OutputQueue
+from h1core.http1.output import Buffer, OutputQueue
 
 from .conftest import FIRST_FRESH_SEED
 

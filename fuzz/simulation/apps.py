@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from h1core.app.handler import SpooledRequest
 from h1core.events import Request, Response
-from h1core.handler import SpooledRequest
 
 from .dice import Concerns, Dice
 from .invariants import Invariant, violated

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import trio
 
-from h1core.adapters.asgi import AsgiHandler
+from h1core.app.asgi import AsgiHandler
 from h1core.errors import LocalError
 
 from .apps import MANY, PROMPT_PIECES, ApplicationFailure, Apps, Plan

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 import h11
 
 from h1core.config import Timeouts
-from h1core.conn import Conn
 from h1core.errors import RefuseReason
 from h1core.events import EndOfMessage, Refused, Request, Response
-from h1core.state import CloseReason, State
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, State
 
 from .apps import Plan
 from .invariants import Invariant, violated

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from h1core.drivers import pool as pool_module
 from h1core.drivers import selectors_driver
-from h1core.drivers.pool import InlinePieces
+from h1core.drivers.engine.pool import InlinePieces
 from h1core.drivers.selectors_driver import Server
 
+from h1core.http1.state import Disposition
 from h1core.server import core as core_module
-from h1core.state import Disposition
 from h1core.testing.network import READ, WRITE
 
 from .apps import Apps

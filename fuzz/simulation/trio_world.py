@@ -16,9 +16,9 @@ import trio.testing
 from h1core.drivers.trio_driver import Server
 
 from h1core.events import Request, Response
+from h1core.http1.state import State
 from h1core.server import ServerCore
 from h1core.server import core as core_module
-from h1core.state import State
 from h1core.testing.network import READ, WRITE
 from h1core.testing.trio_network import MemoryTrioStream
 

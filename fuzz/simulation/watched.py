@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from h1core.conn import Conn
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, TimedOut
-from h1core.receiving import READING
-from h1core.state import CloseReason, Disposition, State
-from h1core.timers import NEVER
+from h1core.http1.conn import Conn
+from h1core.http1.receiving import READING
+from h1core.http1.state import CloseReason, Disposition, State
+from h1core.http1.timers import NEVER
 
 from .invariants import Invariant, violated
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from h1core.drivers.answering import release
-from h1core.drivers.pool import Job, Pool
+from h1core.drivers.engine.pool import Job, Pool
+from h1core.drivers.engine.responses import release
 
 from .fibers import Fiber
 from .invariants import Invariant, violated

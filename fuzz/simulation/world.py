@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from h1core.events import Request
-from h1core.state import CloseReason, State
+from h1core.http1.state import CloseReason, State
 from h1core.testing import FakeClock
 
 from .apps import Apps

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, ClassVar
 
-from h1core.drivers.files import as_file
+from h1core.drivers.engine.files import as_file
 
-from h1core.adapters.wsgi import wsgi_handler
-from h1core.handler import FileBody, Handler
+from h1core.app.handler import FileBody, Handler
+from h1core.app.wsgi import wsgi_handler
 
 from .apps import MANY, PROMPT_PIECES, ApplicationFailure, Apps, Pieces, Plan
 from .dice import Dice

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from h1core.timers import NEVER
+from h1core.http1.timers import NEVER
 
 RETRY_S: Final = 0.1
 """How long accepting rests after the process ran out of file descriptors or memory. Long enough not to spin, short

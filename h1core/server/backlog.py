@@ -9,7 +9,7 @@ from math import ceil
 from typing import Final
 
 from h1core.events import Response
-from h1core.writer import error_response
+from h1core.http1.writer import error_response
 
 RETRY_AFTER_S: Final = 1
 """What a client is told to wait at least."""

@@ -6,17 +6,17 @@ Both drivers hold exactly one. They tell it facts and get back what to do; it ca
 from collections.abc import Callable, Container
 from typing import Final
 
-from h1core.buffer import ReceiveBuffer
 from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
-from h1core.date import DateField
+from h1core.http1.buffer import ReceiveBuffer
+from h1core.http1.conn import Conn
+from h1core.http1.date import DateField
+from h1core.http1.state import CloseReason
+from h1core.http1.timers import NEVER
 from h1core.server.admission import Admission
 from h1core.server.backlog import Backlog
 from h1core.server.deadlines import DeadlineIndex
 from h1core.server.drain import Drain, Phase
-from h1core.server.turns import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
-from h1core.state import CloseReason
-from h1core.timers import NEVER
+from h1core.server.fairness import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
 
 MAX_SPARE_BUFFERS: Final = 64
 

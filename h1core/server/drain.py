@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from h1core.timers import NEVER
+from h1core.http1.timers import NEVER
 
 
 class Phase(Enum):

@@ -141,8 +141,8 @@ class Client:
         timeouts: Timeouts | None = None,
     ) -> None:
         # Here and not above: h1core.testing alone loads no driver.
-        from h1core.drivers.adapting import ADAPTERS, needs_trio
-        from h1core.drivers.loading import interface_of
+        from h1core.drivers.cli.app_interface import ADAPTERS, needs_trio
+        from h1core.drivers.cli.app_loader import interface_of
 
         interface = interface_of(app) if interface == "auto" else interface
         handler = ADAPTERS[interface](app, threads, root_path)

@@ -1,9 +1,9 @@
 """The readiness loop in memory, for `Client`."""
 
+from h1core.app.handler import Handler
 from h1core.config import Limits, Timeouts
-from h1core.drivers.pool import Job
+from h1core.drivers.engine.pool import Job
 from h1core.drivers.selectors_driver import Server
-from h1core.handler import Handler
 from h1core.server import Phase
 from h1core.testing.clock import WALL_CLOCK_START_S, FakeClock
 from h1core.testing.network import MemoryClient, MemoryNetwork

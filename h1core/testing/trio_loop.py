@@ -11,11 +11,11 @@ from typing import Any, Final
 import trio
 import trio.testing
 
+from h1core.app.exchange import StreamingHandler
+from h1core.app.handler import AsyncHandler
 from h1core.config import Limits, Timeouts
 from h1core.drivers.trio_driver import Server
 from h1core.drivers.trio_lifespan import lifespan_of
-from h1core.exchange import StreamingHandler
-from h1core.handler import AsyncHandler
 from h1core.testing.clock import WALL_CLOCK_START_S
 from h1core.testing.network import MemoryClient
 from h1core.testing.trio_network import TrioMemoryNetwork

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 import trio.testing
-from h1core.drivers.pool import WorkerPieces
+from h1core.drivers.engine.pool import WorkerPieces
 from h1core.drivers.selectors_driver import Server
 
 from h1core.server import Phase

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import trio
-from h1core.drivers.spool import BodySpool
+from h1core.drivers.engine.body_spool import BodySpool
 
 from h1core import CloseReason, Conn, Disposition, Limits, Timeouts
-from h1core.handler import Handler
-from h1core.output import Buffer
+from h1core.app.handler import Handler
+from h1core.http1.output import Buffer
 from h1core.server import ServerCore
 
 PATIENCE_S = 20.0

@@ -9,8 +9,8 @@ import trio
 from h1core.drivers.trio_driver import Server, TrioListener
 
 from h1core import Data, EndOfMessage, Request, Response
-from h1core.exchange import Exchange, StreamingHandler
-from h1core.handler import AsyncHandler, Handler, close_pieces
+from h1core.app.exchange import Exchange, StreamingHandler
+from h1core.app.handler import AsyncHandler, Handler, close_pieces
 
 from .scenario import Kind, Row, Stage
 

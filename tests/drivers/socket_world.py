@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack, suppress
 
 from h1core.drivers import selectors_driver, trio_driver
-from h1core.drivers.listeners import TcpAddress, close_listener, listen
+from h1core.drivers.net.listeners import TcpAddress, close_listener, listen
 
 from .memory_worlds import run_without_waiting
 from .scenario import PATIENCE_S, WIDE, Kind, Peer, Record, Row, World, play

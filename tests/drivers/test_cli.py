@@ -17,14 +17,14 @@ from typing import ClassVar
 
 import pytest
 from h1core.drivers import __main__, cli
-from h1core.drivers.cli import HELP, Plan, main
-from h1core.drivers.listeners import describe
+from h1core.drivers.cli.main import HELP, Plan, main
+from h1core.drivers.net.listeners import describe
 from h1core.drivers.selectors_driver import Server
 from h1core.drivers.trio_driver import Server as TrioServer
 from h1core.drivers.trio_lifespan import TrioLifespan
 
 from h1core import Request, Response
-from h1core.adapters.asgi import AsgiHandler
+from h1core.app.asgi import AsgiHandler
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from h1core.drivers.files import MAX_FILE_BYTES_AT_ONCE, FileFailed, as_file, send_file
+from h1core.drivers.engine.files import MAX_FILE_BYTES_AT_ONCE, FileFailed, as_file, send_file
 
 from h1core import FileSlice
-from h1core.handler import FileBody
+from h1core.app.handler import FileBody
 from h1core.testing import FakeClock, MemoryNetwork
 
 CONTENT = b"0123456789" * 10

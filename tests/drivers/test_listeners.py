@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from h1core.drivers import listeners
-from h1core.drivers.listeners import (
+from h1core.drivers.net.listeners import (
     MAX_UNIX_PATH_BYTES,
     Address,
     InheritedAddress,

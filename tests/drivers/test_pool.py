@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from h1core.drivers.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, Work, WorkerPieces
+from h1core.drivers.engine.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, Work, WorkerPieces
 
 from h1core import Request, Response
+from h1core.app.handler import Handler, SpooledRequest
 from h1core.errors import Disconnected
-from h1core.handler import Handler, SpooledRequest
 
 from .world import error_lines, hello
 

@@ -9,7 +9,7 @@ from h1core.drivers.selectors_driver import Server
 
 from h1core import Limits, Request, Response, Timeouts
 from h1core.server.admission import RETRY_S
-from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN
+from h1core.server.fairness import ACCEPTS_PER_TICK, EVENTS_PER_TURN
 from h1core.testing import Deadlock, MemoryClient
 from h1core.testing.network import _Stream
 

@@ -15,7 +15,7 @@ import pytest
 from h1core.drivers import selectors_driver
 
 import h1core
-from h1core.adapters.wsgi import wsgi_handler
+from h1core.app.wsgi import wsgi_handler
 from h1core.testing import MemoryClient
 
 from .world import GET, MakeWorld, World, get, hello

@@ -11,8 +11,14 @@ from unittest.mock import Mock
 import pytest
 
 from h1core import CloseReason, Conn, Request, Response
-from h1core.output import Buffer
-from h1core.server.turns import ACCEPTS_PER_TICK, EVENTS_PER_TURN, PIECES_PER_TURN, TURNS_PER_DEADLINE, WRITES_PER_TURN
+from h1core.http1.output import Buffer
+from h1core.server.fairness import (
+    ACCEPTS_PER_TICK,
+    EVENTS_PER_TURN,
+    PIECES_PER_TURN,
+    TURNS_PER_DEADLINE,
+    WRITES_PER_TURN,
+)
 from h1core.testing import MemoryClient
 
 from ..wire import Answer, answers, statuses

@@ -3,12 +3,12 @@
 import errno
 
 import pytest
+from h1core.drivers.net.wake import WakeChannel
 from h1core.drivers.selectors_driver import Server
-from h1core.drivers.wake import WakeChannel
 
 from h1core import Request, Response, Timeouts
 from h1core.server import Phase
-from h1core.server.turns import EVENTS_PER_TURN
+from h1core.server.fairness import EVENTS_PER_TURN
 from h1core.testing import Deadlock
 
 from ..wire import answers, statuses

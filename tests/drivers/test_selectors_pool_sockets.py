@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from h1core.drivers.listeners import TcpAddress, close_listener, listen
+from h1core.drivers.net.listeners import TcpAddress, close_listener, listen
 from h1core.drivers.selectors_driver import Server
 
 from h1core import Limits, Request, Response, Timeouts
-from h1core.handler import Handler, SpooledRequest
+from h1core.app.handler import Handler, SpooledRequest
 
 from ..wire import answers
 from .test_pool import PATIENCE_S, wait_for

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from h1core.drivers.listeners import TcpAddress, UnixAddress, close_listener, listen
+from h1core.drivers.net.listeners import TcpAddress, UnixAddress, close_listener, listen
 from h1core.drivers.selectors_driver import Server
 
 from h1core import Endpoints, Request, Response
-from h1core.handler import Handler
+from h1core.app.handler import Handler
 from h1core.server import Phase
 from h1core.testing import FakeClock
 

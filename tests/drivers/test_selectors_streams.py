@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from h1core.drivers.answering import close_quietly
+from h1core.drivers.engine.responses import close_quietly
 
 from h1core import Limits, Response
 from h1core.testing import MemoryClient

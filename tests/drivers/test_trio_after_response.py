@@ -12,9 +12,9 @@ import trio.testing
 from h1core.drivers.trio_driver import serve
 
 from h1core import Limits, Request, Response, Timeouts
-from h1core.adapters.asgi import AsgiHandler, Message, Receive, Scope, Send
+from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
+from h1core.app.exchange import Exchange, StreamingHandler
 from h1core.errors import Disconnected
-from h1core.exchange import Exchange, StreamingHandler
 from h1core.server import ServerCore
 from h1core.testing import Client
 

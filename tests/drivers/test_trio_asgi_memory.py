@@ -10,7 +10,7 @@ import trio.testing
 from h1core.drivers.trio_driver import serve
 
 from h1core import Timeouts
-from h1core.adapters.asgi import AsgiHandler, Message, Receive, Scope, Send
+from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
 
 from ..wire import answers, statuses
 from .trio_kit import GET, LAST_GET

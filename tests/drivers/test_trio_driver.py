@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from h1core.drivers.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen, parse_address
 from h1core.drivers.trio_driver import Server, serve
 
 from h1core import Endpoints, Limits, LocalError, Request, Response, Timeouts

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from h1core.drivers.wake import WakeChannel
+from h1core.drivers.net.wake import WakeChannel
 
 
 @pytest.fixture(params=["eventfd", "socketpair"])

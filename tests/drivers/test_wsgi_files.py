@@ -7,10 +7,10 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 import pytest
-from h1core.drivers.files import as_file
+from h1core.drivers.engine.files import as_file
 
 from h1core import Timeouts
-from h1core.adapters.wsgi import FileWrapper, wsgi_handler
+from h1core.app.wsgi import FileWrapper, wsgi_handler
 from h1core.testing import MemoryClient
 
 from ..wire import answers

@@ -11,9 +11,9 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from h1core.drivers.files import as_file
+from h1core.drivers.engine.files import as_file
 
-from h1core.adapters.wsgi import wsgi_handler
+from h1core.app.wsgi import wsgi_handler
 
 from .test_pool import PATIENCE_S
 from .test_selectors_pool_sockets import Running, Serve, serve

@@ -9,8 +9,8 @@ from wsgiref.validate import validator
 import pytest
 
 from h1core import Request
-from h1core.adapters import wsgi
-from h1core.adapters.wsgi import FileWrapper, wsgi_handler
+from h1core.app import wsgi
+from h1core.app.wsgi import FileWrapper, wsgi_handler
 from h1core.errors import Disconnected, LocalError
 
 from .test_pool import PATIENCE_S, Bench, make_bench, wait_for

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from h1core.drivers.pool import Job
+from h1core.drivers.engine.pool import Job
 from h1core.drivers.selectors_driver import Server
 
 from h1core import Limits, Request, Response, State, Timeouts
-from h1core.handler import Handler
+from h1core.app.handler import Handler
 from h1core.server import Phase
 from h1core.testing import FakeClock, FakeWorkers, MemoryClient, MemoryNetwork
 from h1core.testing.network import _Stream

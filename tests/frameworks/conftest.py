@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from h1core.drivers.files import as_file
+from h1core.drivers.engine.files import as_file
 
-from h1core.adapters.wsgi import wsgi_handler
+from h1core.app.wsgi import wsgi_handler
 
 from ..drivers.test_selectors_pool_sockets import Running, Serve, serve
 

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from h1core.drivers.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen, parse_address
 from h1core.drivers.trio_driver import Server
 from h1core.drivers.trio_lifespan import TrioLifespan
 
-from h1core.adapters.asgi import AsgiHandler
+from h1core.app.asgi import AsgiHandler
 
 from ..drivers.trio_kit import PATIENCE_S, Client
 

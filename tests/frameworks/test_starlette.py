@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 
 from examples import starlette_page
 from h1core import Timeouts
-from h1core.adapters.asgi import AsgiHandler
+from h1core.app.asgi import AsgiHandler
 from h1core.testing import Client
 
 from ..wire import answers, statuses

@@ -40,7 +40,7 @@ def test_every_target_keeps_some_inputs_and_not_too_many(name: str) -> None:
 
 def test_a_target_is_deaf_to_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two bytes behind a chunk go unchecked: h11's CVE-2025-43859."""
-    from h1core.body import ChunkedReader, Part
+    from h1core.http1.body import ChunkedReader, Part
 
     def data_end(self: ChunkedReader, data: bytes, at: int) -> int:
         self._part = Part.SIZE_LINE

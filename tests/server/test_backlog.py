@@ -2,8 +2,8 @@
 
 import pytest
 
+from h1core.app.handler import first_part
 from h1core.events import Request
-from h1core.handler import first_part
 from h1core.server.backlog import Backlog, overload_response
 
 

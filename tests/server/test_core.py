@@ -5,15 +5,15 @@ import random
 import pytest
 
 from h1core.config import Limits, Timeouts
-from h1core.conn import Conn
 from h1core.events import Request, Response
+from h1core.http1.conn import Conn
+from h1core.http1.state import Disposition, State
+from h1core.http1.timers import NEVER
 from h1core.server import Phase, ServerCore
 from h1core.server.admission import RETRY_S
 from h1core.server.core import MAX_SPARE_BUFFERS
-from h1core.server.turns import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
-from h1core.state import Disposition, State
+from h1core.server.fairness import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
 from h1core.testing import FakeClock
-from h1core.timers import NEVER
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

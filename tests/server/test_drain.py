@@ -2,8 +2,8 @@
 
 import pytest
 
+from h1core.http1.timers import NEVER
 from h1core.server.drain import Drain, Phase
-from h1core.timers import NEVER
 
 
 @pytest.mark.parametrize("open_connections", [0, 1, 5])

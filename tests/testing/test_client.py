@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from h1core import Exchange, Limits, LocalError, Request, Response, StreamingHandler, Timeouts
-from h1core.handler import AsyncHandler, Handler
+from h1core.app.handler import AsyncHandler, Handler
 from h1core.testing import Client
 
 

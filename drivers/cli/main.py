@@ -1,0 +1,317 @@
+"""The command line: options to a bound, running server.
+
+Every limit and timeout is an option because it is a field; nothing is repeated here but one short line of help each,
+and a test holds those lines complete. Whatever is wrong before the server runs is one line on stderr and status 2.
+"""
+
+import argparse
+import logging
+import re
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from importlib import metadata
+from types import FrameType
+from typing import Final, NoReturn, Protocol
+
+from h1core.app.lifespan import StartupFailed
+from h1core.config import Limits, Timeouts
+from h1core.errors import LocalError
+
+from ..net.listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
+from .app_interface import ADAPTERS, needs_trio
+from .app_loader import App, AppFailed, call_factory, check_interface, interface_of, load
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
+
+USAGE_STATUS: Final = 2
+STARTUP_STATUS: Final = 3
+SIGNAL_STATUS: Final = 128
+"""Added to the number of the signal that ended the process: how shells and supervisors tell it."""
+
+EPILOG: Final = """\
+addresses: HOST:PORT, [V6]:PORT, unix:PATH, or fd:N for an inherited listening socket.
+exit status: 2 for a mistake before the start, 3 when the application's own startup fails, else see below.
+signals: SIGTERM or SIGINT stops accepting, finishes what is in flight within --drain-timeout, and exits with
+status 0; a second one ends at once, with status 143 or 130.
+"""
+
+HELP: Final = {
+    "max_request_line_bytes": "request line; then 414",
+    "max_head_bytes": "request line and all field lines; then 431",
+    "max_fields": "field lines in a head; then 431",
+    "max_method_bytes": "method; then 501",
+    "max_chunk_extension_bytes": "extensions of one chunk; then 400",
+    "max_chunk_extensions_bytes": "chunk extensions of one body; then 400",
+    "max_trailer_bytes": "trailer section; then 431",
+    "max_trailer_fields": "field lines in a trailer section; then 431",
+    "max_body_bytes": "content of one request; then 413",
+    "initial_buffer_bytes": "read at a time to begin with",
+    "max_buffer_bytes": "read at a time at most, and pipelined bytes that may wait",
+    "max_unread_body_bytes": "discarded of a body the application left; then close",
+    "max_linger_bytes": "discarded after the last response; then close",
+    "max_output_bytes": "waiting to be written before a streamed body is held back",
+    "max_memory_body_bytes": "a request body in memory; then a temporary file",
+    "max_requests_per_connection": "requests on one connection; then close",
+    "max_connections": "open connections; then new ones wait in the kernel",
+    "max_queued_requests": "requests waiting for a worker; then 503",
+    "head_timeout": "from accept, or a later request's first byte, to the end of the head; then 408",
+    "body_timeout": "how far a body may fall behind --min-body-rate; then 408",
+    "min_body_rate": "bytes a second a request body must keep up",
+    "keepalive_timeout": "idle between requests; then close",
+    "write_timeout": "how far the peer may fall behind --min-write-rate; then reset",
+    "min_write_rate": "bytes a second the peer must take of what it is owed",
+    "queue_timeout": "a request waits for a worker; then 503",
+    "linger_timeout": "waiting for the peer to close after the last response; then close",
+    "drain_timeout": "from the begin of a drain; then what is left is reset",
+}
+"""One line for each field of Limits and Timeouts; their docstrings say the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a driver needs to make a server."""
+
+    handler: App
+    listeners: list[socket.socket]
+    limits: Limits
+    timeouts: Timeouts
+    threads: int
+    access_log: bool
+
+
+class Running(Protocol):
+    """A server that a driver made.
+
+    `begin_drain` and `stop` never raise, and may be called from a signal handler on the thread that runs: while `run`
+    does, before it and after it.
+    """
+
+    def run(self, started: Callable[[], None]) -> None:
+        """Serve until drained or stopped; call `started` once connections are accepted."""
+
+    def begin_drain(self) -> None:
+        """Stop accepting, finish what is in flight, and let `run` return."""
+
+    def stop(self) -> None:
+        """End all connections and let `run` return at once."""
+
+
+def _selectors_server(plan: Plan) -> Running:
+    from ..selectors_driver import Server  # here and not above: only the driver that runs is loaded
+
+    return Server(
+        plan.handler,
+        listeners=plan.listeners,
+        limits=plan.limits,
+        timeouts=plan.timeouts,
+        access_log=plan.access_log,
+        threads=plan.threads,
+    )
+
+
+def _trio_server(plan: Plan) -> Running:
+    try:
+        from ..trio_driver import Server
+        from ..trio_lifespan import lifespan_of
+    except ModuleNotFoundError as error:
+        if error.name != "trio":
+            raise
+        raise LocalError("the trio driver needs trio: pip install 'h1core[trio]'") from None
+    return Server(
+        plan.handler,
+        listeners=plan.listeners,
+        limits=plan.limits,
+        timeouts=plan.timeouts,
+        access_log=plan.access_log,
+        threads=plan.threads,
+        lifespan=lifespan_of(plan.handler),
+    )
+
+
+DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
+"""What makes the server of each --driver."""
+
+
+DEFAULT_THREADS: Final = {"wsgi": 4}
+"""By interface, where it is not 0."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `h1core` command and return its exit status, see EPILOG. Raises SystemExit(0) for --help and --version.
+
+    Belongs on the main thread, because it handles signals while the server runs.
+    """
+    with ExitStack() as at_exit:
+        try:
+            plan, make_server = _plan(_parser().parse_args(arguments), at_exit)
+            server = make_server(plan)
+        except LocalError as error:
+            if isinstance(error, AppFailed):
+                traceback.print_exception(error.__cause__)
+            print(f"h1core: {error}", file=sys.stderr)
+            return USAGE_STATUS
+        return _run(server, plan.listeners)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line like all others; argparse would print the usage before it, a screen of options."""
+        raise LocalError(f"{message} (see h1core --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="h1core",
+        usage="h1core MODULE:NAME [option]...",
+        description="Serve a Python application over HTTP/1.1.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("app", metavar="MODULE:NAME", help="the application; the current folder is importable")
+    add("--bind", metavar="ADDRESS", action="append", help=f"listen here; repeatable (default {DEFAULT_ADDRESS})")
+    add(
+        "--driver",
+        choices=("selectors", "trio"),
+        help="what drives the sockets (default trio for async applications, else selectors)",
+    )
+    add(
+        "--interface",
+        choices=("auto", "handler", "wsgi", "asgi"),
+        default="auto",
+        help="what the application is (default auto: told by how many arguments it takes)",
+    )
+    add(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="worker threads; 0 is none, all on the loop (default 4 for WSGI, else 0)",
+    )
+    add("--root-path", metavar="PATH", default="", help="where a WSGI or ASGI application is mounted, as in /shop")
+    add("--factory", action="store_true", help="MODULE:NAME is called, without arguments, to make the application")
+    add("--access-log", action="store_true", help="log each request to stderr")
+    add("--version", action="version", version=f"h1core {_version()}")
+    kept = f"One connection keeps at most {Limits().connection_bytes} bytes by these defaults."
+    _add_fields(parser.add_argument_group("limits", kept), Limits)
+    _add_fields(parser.add_argument_group("timeouts", "Always on; a very large number is never."), Timeouts)
+    return parser
+
+
+def _add_fields(group: argparse._ArgumentGroup, kind: type[Limits] | type[Timeouts]) -> None:
+    for field in fields(kind):
+        unit = "BYTES" if field.name.endswith("_bytes") else "SECONDS" if field.name.endswith("_timeout") else "N"
+        group.add_argument(
+            _option(field.name),
+            metavar=unit,
+            type=type(field.default),
+            default=field.default,
+            help=f"{HELP[field.name]} (default {field.default:.12g})",
+        )
+
+
+def _option(field_name: str) -> str:
+    return f"--{field_name.replace('_', '-')}"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("h1core")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callable[[Plan], Running]]:
+    """The plan, its listeners bound, and the driver to carry it out. `at_exit` closes the listeners. Raises LocalError.
+
+    Binding comes last: nobody is to wait in the backlog of a server that still imports its application.
+    """
+    addresses = [parse_address(text) for text in options.bind or [DEFAULT_ADDRESS]]
+    limits, timeouts = _bounds(options)
+    app = call_factory(load(options.app), options.app) if options.factory else load(options.app)
+    if options.interface == "auto":
+        interface = interface_of(app)
+    else:
+        interface = options.interface
+        check_interface(app, interface)
+    make_server = _driver(options.driver, interface, app)
+    threads = _threads(options.threads, interface)
+    handler = ADAPTERS[interface](app, threads, options.root_path)
+    # After the application was imported, so that a logging configuration of its own comes first and stays.
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("h1core").setLevel(logging.INFO)
+    plan = Plan(handler, _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
+    return plan, make_server
+
+
+def _bounds(options: argparse.Namespace) -> tuple[Limits, Timeouts]:
+    try:
+        limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
+        timeouts = Timeouts(**{field.name: getattr(options, field.name) for field in fields(Timeouts)})
+    except LocalError as error:
+        in_options = re.sub(rf"\b({'|'.join(HELP)})\b", lambda match: _option(match[0]), str(error))
+        raise LocalError(in_options) from None
+    return limits, timeouts
+
+
+def _driver(asked: str | None, interface: str, app: App) -> Callable[[Plan], Running]:
+    needs = "trio" if needs_trio(app, interface) else "selectors"
+    if needs == "trio" and asked == "selectors":
+        raise LocalError("an async application needs --driver trio")
+    return DRIVERS[asked or needs]
+
+
+def _threads(asked: int | None, interface: str) -> int:
+    threads = DEFAULT_THREADS.get(interface, 0) if asked is None else asked
+    if threads < 0:
+        raise LocalError(f"--threads must be 0 or more, not {threads}")
+    return threads
+
+
+def _bind(addresses: Sequence[Address], at_exit: ExitStack) -> list[socket.socket]:
+    listeners = []
+    for address in addresses:
+        # Two sockets of one descriptor would each close it; all other duplicates are refused by the system.
+        if isinstance(address, InheritedAddress) and addresses.count(address) > 1:
+            raise LocalError(f"cannot listen on {address} twice; name it once")
+        listener = listen(address)
+        at_exit.callback(close_listener, listener)
+        listeners.append(listener)
+    return listeners
+
+
+def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
+    """The exit status: 0 after a drain, also one that its deadline ended; 128 + signal after a second signal."""
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            server.begin_drain()
+        else:
+            server.stop()
+
+    def announce() -> None:
+        # Only once it serves, because who reads these lines may send a request, or a signal, at once.
+        for listener in listeners:
+            print(f"h1core: listening on {describe(listener)}", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(announce)
+    except StartupFailed as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        elif error.details:
+            print(error.details.rstrip(), file=sys.stderr)
+        print(f"h1core: {error}", file=sys.stderr)
+        return STARTUP_STATUS
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    return SIGNAL_STATUS + received[1] if len(received) > 1 else 0

@@ -1,0 +1,1 @@
+"""The engine: the conversation with every client, whatever runs the application."""

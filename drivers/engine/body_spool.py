@@ -1,0 +1,47 @@
+"""Collecting a request body: in memory while it is small, then in a temporary file."""
+
+import contextlib
+import tempfile
+from typing import BinaryIO
+
+from h1core.http1.output import Buffer
+
+
+class BodySpool:
+    """A body on its way in. Raises OSError when the temporary file cannot be written."""
+
+    __slots__ = ("_file", "_max_memory_bytes", "_parts", "_size")
+
+    def __init__(self, max_memory_bytes: int) -> None:
+        self._max_memory_bytes = max_memory_bytes
+        self._parts: list[Buffer] = []
+        self._size = 0
+        self._file: BinaryIO | None = None
+
+    def add(self, data: Buffer) -> None:
+        """Take the next piece."""
+        self._size += len(data)
+        if self._file is not None:
+            self._file.write(data)
+            return
+        self._parts.append(data)
+        if self._size > self._max_memory_bytes:
+            self._file = tempfile.TemporaryFile(prefix="h1core-")  # noqa: SIM115 - outlives this method
+            self._file.writelines(self._parts)
+            self._parts.clear()
+
+    def finish(self) -> bytes | BinaryIO:
+        """The whole body: bytes, or a file at its begin, which is the caller's to close."""
+        if self._file is None:
+            return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
+        self._file.seek(0)  # this writes what was buffered, so it may fail like any write
+        file, self._file = self._file, None
+        return file
+
+    def discard(self) -> None:
+        """Forget the body. Never raises."""
+        self._parts.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # of writing what was buffered; it is closed all the same
+                self._file.close()
+            self._file = None

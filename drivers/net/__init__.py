@@ -1,0 +1,1 @@
+"""The network: addresses, listening sockets, transports, and who is ready."""

@@ -1,0 +1,138 @@
+"""Accepting connections: within a budget, while policy wants them, and without spinning when the process is out of
+descriptors.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from h1core.server import ServerCore
+from h1core.server.fairness import ACCEPTS_PER_TICK
+
+from .transport import READ, Listener, Selector, Transport
+
+logger = logging.getLogger("h1core.server")
+
+OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """The listeners of a server.
+
+    One descriptor is held back. When there are no others it is given up for a moment, to take one newcomer from the
+    backlog and let it go: the listener would else be ready for ever, and the newcomer would hang.
+    """
+
+    def __init__(self, listeners: Sequence[Listener], core: ServerCore) -> None:
+        self._listeners = list(listeners)
+        self._core = core
+        self._is_reported = False
+        self._spare_fd: int | None = None
+        self._keep_spare_fd()
+
+    def accept(self, listener: Listener) -> Iterator[tuple[Transport, object]]:
+        """Newcomers and their addresses, until accepting would wait, or others should have their turn.
+
+        Each must be made known to the ServerCore before the next is asked for.
+        """
+        for _ in range(ACCEPTS_PER_TICK):
+            if not self._core.may_accept:
+                return
+            try:
+                transport, peer = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue  # it was reset while it waited; the next one may be fine
+            except OSError as error:
+                self.rest_after(error)
+                if error.errno in OUT_OF_RESOURCES:
+                    self._let_one_go(listener)
+                return
+            self.worked()
+            if isinstance(transport, socket.socket):
+                transport.setblocking(False)
+                with contextlib.suppress(OSError):  # no TCP, or gone already, which reading will show
+                    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield transport, peer
+
+    def accept_all(self) -> Iterator[tuple[Transport, object]]:
+        """All newcomers that wait, like `accept` but with no thought of others' turns."""
+        for listener in self._listeners:
+            found = True
+            while found:
+                found = False
+                for newcomer in self.accept(listener):
+                    found = True
+                    yield newcomer
+
+    def rest_after(self, error: Exception) -> None:
+        """Let accepting rest for a moment; said once, until it works again."""
+        self._core.accept_failed()
+        if not self._is_reported:
+            logger.error("accepting connections rests until it works again: %s", error)
+            self._is_reported = True
+
+    def worked(self) -> None:
+        """Take note that accepting works."""
+        self._is_reported = False
+
+    def _let_one_go(self, listener: Listener) -> None:
+        """Take a newcomer from the backlog by the descriptor that was held back, and close it."""
+        if self._spare_fd is not None:
+            os.close(self._spare_fd)
+            self._spare_fd = None
+            with contextlib.suppress(OSError):
+                transport, _ = listener.accept()
+                transport.close()
+        self._keep_spare_fd()
+
+    def _keep_spare_fd(self) -> None:
+        """Hold a descriptor back, if one is to be had."""
+        with contextlib.suppress(OSError):
+            self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close_listeners(self) -> None:
+        """Accept nobody any more. A second call does nothing."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    def close(self) -> None:
+        """Give everything back. A second call does nothing."""
+        self.close_listeners()
+        if self._spare_fd is not None:
+            os.close(self._spare_fd)
+            self._spare_fd = None
+
+
+class SelectorAcceptor(Acceptor):
+    """Listeners that are registered with a selector exactly while newcomers may be accepted."""
+
+    def __init__(self, listeners: Sequence[Listener], core: ServerCore, selector: Selector) -> None:
+        super().__init__(listeners, core)
+        self._selector = selector
+        self._is_listening = False
+
+    def listen_or_rest(self) -> None:
+        """Wait for newcomers if they may be accepted, else wait for none."""
+        may_accept = self._core.may_accept
+        if may_accept is not self._is_listening:
+            self._is_listening = may_accept
+            for listener in self._listeners:
+                if may_accept:
+                    self._selector.register(listener, READ, listener)
+                else:
+                    self._selector.unregister(listener)
+
+    def close_listeners(self) -> None:
+        """Accept nobody any more. A second call does nothing."""
+        if self._is_listening:
+            for listener in self._listeners:
+                self._selector.unregister(listener)
+        self._is_listening = False
+        super().close_listeners()

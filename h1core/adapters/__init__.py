@@ -1,1 +1,0 @@
-"""Translation of application interfaces into handlers; no I/O."""

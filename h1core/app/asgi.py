@@ -1,0 +1,312 @@
+"""ASGI 3, the http part: an application of that interface becomes a `StreamingHandler`. Pure translation.
+
+Theory
+------
+`http.response.start` is kept until the first body comes, as the specification allows: then an ordinary response is one
+`Response`, and one that fails between the two is still a 500. `Exchange` does the rest: backpressure, 100 Continue, and
+telling who has left.
+
+The stated version is 2.3, and one rule of 2.4 is kept all the same: a `send` that can reach nobody raises an OSError.
+Starlette takes "2.4" for a promise that sending is enough to notice a client that has left, and no longer listens
+for it; a stream that waits for its next event would then outlive its client for as long as there is none.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from enum import IntEnum
+from typing import Any, Final, NoReturn, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from h1core.app.exchange import Exchange, StreamingHandler
+from h1core.errors import Disconnected, LocalError
+from h1core.events import Data, EndOfMessage, Headers, InformationalResponse, Request, Response, Sendable
+
+# Any: what stands in scopes and messages is the specification's business, and checked here where it matters.
+Scope: TypeAlias = dict[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]  # frameworks have types of their own for the three
+
+SPEC_VERSION: Final = "2.3"
+
+METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+NO_WEBSOCKET: Final = b"This server does not speak WebSocket.\n"
+TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
+
+
+class ClientLeft(Disconnected, OSError):
+    """Raised by `send` when nobody is there to read it; an OSError, as ASGI wants it."""
+
+
+class Phase(IntEnum):
+    """How far a response has come."""
+
+    WAITING = 0
+    """For http.response.start."""
+    STARTED = 1
+    """That is here, and kept."""
+    STREAMING = 2
+    """A part of the body was sent."""
+    TRAILERS = 3
+    """The body is over, trailers were announced."""
+    COMPLETE = 4
+
+
+WAITING: Final = Phase.WAITING
+STARTED: Final = Phase.STARTED
+STREAMING: Final = Phase.STREAMING
+TRAILERS: Final = Phase.TRAILERS
+COMPLETE: Final = Phase.COMPLETE
+
+EXPECTED: Final = {
+    WAITING: "http.response.start comes first",
+    STARTED: "http.response.start was sent, and http.response.body comes next",
+    STREAMING: "more http.response.body comes next, the last with more_body False",
+    TRAILERS: "the body is over, and http.response.trailers comes next",
+    COMPLETE: "the response is complete; a request has one response",
+}
+"""What an application is told that sends something else."""
+
+
+class AsgiHandler(StreamingHandler):
+    """An ASGI application as a handler. `state` is what its lifespan fills; each request gets a shallow copy.
+
+    `root_path` is where the application is mounted. The path that it sees lies below that, as ASGI wants it: one that
+    does not is taken for one that a proxy has cut, and gets it back.
+
+    Raises LocalError when the root path is none, or the application cannot be called with three arguments.
+    """
+
+    upgrades = (b"websocket",)
+
+    def __init__(self, app: AsgiApp, *, root_path: str = "") -> None:
+        if root_path and not root_path.startswith("/"):
+            raise LocalError(f"a root path begins with a slash, as in /shop, not {root_path!r}")
+        _check_signature(app)
+        super().__init__(self.__call__)
+        self.app = app
+        self.state: dict[str, Any] = {}
+        self._root_path = root_path.rstrip("/")
+
+    async def __call__(self, exchange: Exchange) -> Response | None:
+        """Run the application for one request. Raises what it raises, and LocalError for half a response."""
+        request = exchange.request
+        if request.upgrade is not None and opens_websocket(request):
+            return Response(501, TEXT, NO_WEBSOCKET)
+        conversation = _Conversation(exchange)
+        try:
+            await self.app(self.scope(request), conversation.receive, conversation.send)
+        except Exception as error:
+            if conversation.has_left:
+                raise Disconnected(f"the client has left, and the application ended with {error!r}") from error
+            raise
+        if conversation.phase is not COMPLETE:
+            conversation.refuse_end()
+        return None
+
+    def scope(self, request: Request) -> Scope:
+        """The connection scope of a request; nothing in it that can be changed is anybody else's."""
+        raw_path, _, query = request.target.partition(b"?")
+        if not raw_path.startswith(b"/") and raw_path != b"*":  # absolute-form: scheme://authority, and perhaps a path
+            raw_path = b"/" + raw_path.partition(b"://")[2].partition(b"/")[2]
+        path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
+        root_path = self._root_path
+        if root_path and path != root_path and not path.startswith(f"{root_path}/"):
+            path = root_path + path
+            raw_path = root_path.encode() + raw_path
+        endpoints = request.endpoints
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+            "http_version": "1.0" if request.version == b"1.0" else "1.1",
+            "method": METHODS.get(request.method) or request.method.decode("ascii").upper(),
+            "scheme": endpoints.scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": root_path,
+            "headers": request.headers,
+            "client": endpoints.client,
+            "server": endpoints.server,
+            "state": self.state.copy(),
+            "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+        }
+
+
+def _check_signature(app: AsgiApp) -> None:
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):  # it cannot be seen
+        return
+    try:
+        signature.bind({}, None, None)
+    except TypeError as error:
+        raise LocalError(f"ASGI 3 calls an application with scope, receive and send: {error}") from None
+
+
+def opens_websocket(request: Request) -> bool:
+    """Whether a request that offers the protocol opens a WebSocket, and would not make do with another answer.
+    RFC 6455 §4.1.
+    """
+    return request.method == b"GET" and any(name == b"sec-websocket-key" for name, _ in request.headers)
+
+
+class _Conversation:
+    """What the application receives and sends in one request, and in which order that may be."""
+
+    __slots__ = ("_body_is_over", "_exchange", "_has_trailers", "_start", "_trailers", "has_left", "phase")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._body_is_over = False
+        self._start: Response | None = None
+        self._has_trailers = False
+        self._trailers: Headers = ()
+        self.phase = WAITING
+        self.has_left = False
+        """The application was told that its client has left."""
+
+    async def receive(self) -> Message:
+        """The next piece of the request, then, once the client has left or the response is complete, the end."""
+        try:
+            if not self._body_is_over and not self._is_complete():
+                body, more = await self._exchange.receive_part()
+                self._body_is_over = not more
+                return {"type": "http.request", "body": body, "more_body": more}
+            await self._exchange.left()
+        except Disconnected:
+            pass
+        self.has_left = self.has_left or not self._is_complete()
+        return {"type": "http.disconnect"}
+
+    def _is_complete(self) -> bool:
+        """A method, because another task may have sent the end while one waited; mypy would not believe that."""
+        return self.phase is COMPLETE
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the response. Raises LocalError for what may not come now, ClientLeft when nobody reads it."""
+        try:
+            kind = message["type"]
+        except (TypeError, KeyError):
+            raise LocalError(f"send takes a dict with a 'type', not {message!r}") from None
+        if kind == "http.response.start":
+            self._take_start(message)
+        elif kind == "http.response.body":
+            body = message.get("body", b"")
+            start = self._start
+            if start is None or self.phase > STREAMING:
+                self._refuse(kind)
+            if type(body) is not bytes and not isinstance(body, (bytearray, memoryview)):
+                raise LocalError(f"the body of http.response.body is bytes, not {type(body).__name__}; encode it")
+            if self.phase is STREAMING:
+                await self._go_on(body, bool(message.get("more_body")))
+            elif message.get("more_body") or self._has_trailers:
+                await self._deliver(Response(start.status, start.headers, None), STREAMING)
+                await self._go_on(body, bool(message.get("more_body")))
+            else:  # fast path: an ordinary response
+                start.body = body
+                self.phase = COMPLETE
+                try:
+                    if not self._exchange.respond(start):
+                        await self._exchange.flush()
+                except (Disconnected, LocalError) as error:
+                    self.phase = STARTED
+                    await self._recover(error, start, COMPLETE)
+        elif kind == "http.response.trailers":
+            await self._take_trailers(message)
+        elif kind == "http.response.early_hint":
+            if self.phase is not WAITING:
+                self._refuse(kind)
+            links = [(b"link", link) for link in message.get("links", ())]
+            await self._deliver(InformationalResponse(103, links), WAITING)
+        else:
+            raise LocalError(f"this server knows no {kind!r}; scope['extensions'] says what it knows")
+
+    def _take_start(self, message: Message) -> None:
+        """Keep the head of the response; its fields are judged when it is sent."""
+        if self.phase is not WAITING:
+            self._refuse("http.response.start")
+        status = message.get("status")
+        if type(status) is not int and not isinstance(status, int):  # HTTPStatus is one
+            raise LocalError(f"the status of http.response.start is a whole number, not {status!r}")
+        headers = message.get("headers", ())
+        if type(headers) is not list:
+            headers = _as_fields(headers, "http.response.start")
+        if message.get("trailers"):
+            if any(isinstance(field[0], bytes) and field[0].lower() == b"content-length" for field in headers):
+                raise LocalError(
+                    "a response with trailers goes out in chunks (RFC 9112 §7.1): leave Content-Length out"
+                )
+            self._has_trailers = True
+        self._start = Response(status, headers)
+        self.phase = STARTED
+
+    async def _go_on(self, body: bytes | bytearray | memoryview, more_body: bool) -> None:
+        """Send a piece of a streamed body, and perhaps its end."""
+        if body:
+            await self._deliver(Data(body), STREAMING)
+        if not more_body:
+            if self._has_trailers:
+                self.phase = TRAILERS
+            else:
+                await self._deliver(EndOfMessage(), COMPLETE)
+
+    async def _take_trailers(self, message: Message) -> None:
+        """Keep trailers, and send them with the end once they are all here."""
+        if self.phase is not TRAILERS:
+            self._refuse("http.response.trailers")
+        self._trailers = [*self._trailers, *_as_fields(message.get("headers", ()), "http.response.trailers")]
+        if not message.get("more_trailers"):
+            await self._deliver(EndOfMessage(self._trailers), COMPLETE)
+
+    async def _deliver(self, event: Sendable, phase: Phase) -> None:
+        """Send something; a mistake of the application leaves all as it was."""
+        before = self.phase
+        self.phase = phase
+        try:
+            await self._exchange.send(event)
+        except (Disconnected, LocalError) as error:
+            self.phase = before
+            await self._recover(error, event, phase)
+
+    async def _recover(self, error: Disconnected | LocalError, event: Sendable, phase: Phase) -> None:
+        """Send what could not be sent in another way, or raise what the application is to know."""
+        if isinstance(error, Disconnected):
+            self.has_left = True
+            raise ClientLeft(str(error)) from None
+        if type(event) is not Response or not _drop_chunked(event):
+            raise error
+        await self._deliver(event, phase)
+
+    def _refuse(self, kind: str) -> NoReturn:
+        raise LocalError(f"{kind} is out of turn: {EXPECTED[self.phase]}")
+
+    def refuse_end(self) -> NoReturn:
+        """Say what is wrong with an application that has ended before its response: nothing, when nobody waits."""
+        if self.has_left:
+            raise Disconnected("the client has left, and the application has ended")
+        raise LocalError(f"the application ended before its response: {EXPECTED[self.phase]}")
+
+
+def _as_fields(headers: object, where: str) -> Headers:
+    """The header fields of a message; only their container is looked at. Raises LocalError."""
+    if isinstance(headers, (list, tuple)):
+        return headers
+    if not isinstance(headers, Iterable) or isinstance(headers, (str, bytes, dict)):
+        raise LocalError(f"the headers of {where} are pairs (name, value) of bytes, not {headers!r}")
+    return list(headers)
+
+
+def _drop_chunked(response: Response) -> bool:
+    """Take `transfer-encoding: chunked` out of a response: the framing is the server's. Whether there was any."""
+    kept = [
+        field
+        for field in response.headers
+        if bytes(field[0]).lower() != b"transfer-encoding" or bytes(field[1]).lower() != b"chunked"
+    ]
+    if len(kept) == len(response.headers):
+        return False
+    response.headers = kept
+    return True

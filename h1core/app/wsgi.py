@@ -1,0 +1,434 @@
+"""WSGI (PEP 3333): an application → a handler.
+
+The application is called with a whole request. Its head is kept until the first block of body that is not empty, or the
+end of them: until then `start_response` may be called again with `exc_info`. What it says wrongly is a LocalError where
+it says it, so that the traceback is of its own line; unless it handles that, the client gets a 500.
+
+What it gives to `write` goes out at once where the driver has a worker that can wait for the client. Where it has none,
+on the loop itself, it is kept, up to `MAX_KEPT_BYTES`.
+
+Whatever the application returns has its `close` called once: here when the body is whole or something fails, else by
+the driver, when the response is over.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, Final, NoReturn, TypeAlias
+from wsgiref.types import ErrorStream, WSGIApplication
+
+from h1core.app.handler import FileBody, ResponseWriter, WholeBody, WritingHandler, close_pieces
+from h1core.app.wsgi_environ import EnvironMaker
+from h1core.bounded_dict import keep
+from h1core.errors import LocalError
+from h1core.events import Request, Response
+
+Field: TypeAlias = tuple[bytes, bytes]
+
+AsFile: TypeAlias = Callable[[object], FileBody | None]
+"""Gives the rest of an open file as a body that stays when the file is closed, or None; `drivers.files` has it."""
+
+BODILESS: Final = frozenset({204, 205, 304})
+"""Final statuses without content; what an application gives all the same is left out, as for HEAD."""
+
+LENGTHLESS: Final = frozenset({204, 205})
+"""Those that must not have a Content-Length, or only 0 (RFC 9110 §8.6, §15.3.6). Django gives every response one."""
+
+# PEP 3333 names the fields that a server answers for by RFC 2616 §13.5.1, which this is.
+HOP_BY_HOP: Final = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
+)
+
+SMALL_BODY_BYTES: Final = 64 * 1024
+"""Below this the blocks of a list are joined, and go out as one."""
+
+MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
+"""How much `write` keeps where nothing can be sent before the application returns."""
+
+UNDECLARED: Final = -1
+"""The length of a body whose application says none."""
+
+MAX_LENGTH_DIGITS: Final = 18
+
+MAX_REMEMBERED: Final = 1024
+MAX_REMEMBERED_CHARACTERS: Final = 200
+
+UNREMEMBERED: Final = frozenset({"set-cookie", "etag", "location", "authorization"})
+"""Fields that carry a secret, or a value that rarely comes again."""
+
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110 §5.6.2
+_CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+
+_fields: dict[tuple[str, str], Field | int] = {}
+"""Fields that were found right before, Content-Length as the number it is; bounded, and free of secrets."""
+
+_statuses: dict[str, int] = {}
+"""The same for status lines."""
+
+
+def wsgi_handler(
+    app: WSGIApplication,
+    *,
+    root_path: str = "",
+    multithread: bool = False,
+    multiprocess: bool = False,
+    errors: ErrorStream | None = None,
+    as_file: AsFile | None = None,
+) -> "WsgiHandler":
+    """A handler that runs a WSGI application.
+
+    `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread` says that several threads run
+    it at once, `multiprocess` the same of processes. `errors` is `wsgi.errors`; stderr if it is not given. `as_file`
+    tells which files of `wsgi.file_wrapper` may be sent by reference; else they are read. Raises LocalError for a root
+    path that is none.
+    """
+    common = {
+        "wsgi.errors": errors or sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": multiprocess,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+    return WsgiHandler(app, EnvironMaker(root_path, common), as_file)
+
+
+class WsgiHandler(WritingHandler):
+    """What `wsgi_handler` makes."""
+
+    def __init__(self, app: WSGIApplication, environs: EnvironMaker, as_file: AsFile | None) -> None:
+        self._app = app
+        self._make_environ = environs.make
+        self._as_file = as_file
+
+    def __call__(self, request: Request, writer: ResponseWriter | None = None) -> Response:
+        """The response, or the rest of it after what the application has written."""
+        is_head = request.method == b"HEAD"
+        call = _Call(None if is_head else writer, is_head)
+        result = self._app(self._make_environ(request), call.start_response)
+        if self._as_file is not None and type(result) is FileWrapper:
+            return call.file_response(result, self._as_file)
+        return call.response(result)
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file as an iterable of blocks."""
+
+    __slots__ = ("block_size", "file")
+
+    # Any: whatever has `read`, and perhaps `close`
+    def __init__(self, file: Any, block_size: int = 64 * 1024) -> None:
+        self.file = file
+        self.block_size = block_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self.file.read(self.block_size)
+        if not block:
+            raise StopIteration
+        return block
+
+    def close(self) -> None:
+        """Close the file, if it can be."""
+        close_pieces(self.file)
+
+
+class _Call:
+    """One call of the application, and what it has said so far."""
+
+    __slots__ = (
+        "_fields",
+        "_head_has_left",
+        "_is_head",
+        "_kept",
+        "_length",
+        "_status",
+        "_writer",
+        "_written_bytes",
+    )
+
+    def __init__(self, writer: ResponseWriter | None, is_head: bool) -> None:
+        self._writer = writer
+        self._is_head = is_head
+        self._written_bytes = 0
+        """Of a body that somebody gets; with a writer, it was begun on that."""
+        self._status = 0  # none yet
+        self._fields: list[Field] = []
+        self._length = UNDECLARED
+        self._head_has_left = False
+        self._kept: list[bytes] = []
+        """What was written, and could not be sent."""
+
+    # For the application
+
+    def start_response(
+        self,
+        status: str,
+        response_headers: list[tuple[str, str]],
+        exc_info: Any = None,  # what sys.exc_info() gives
+    ) -> Callable[[bytes], None]:
+        """Say status and headers, or with `exc_info` others instead; give `write`. Raises LocalError."""
+        if exc_info is not None and exc_info[1] is not None:
+            try:
+                if self._head_has_left:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # else this frame and the traceback would keep each other alive
+        elif self._status:
+            raise LocalError("start_response was called before; only exc_info allows for calling it again")
+        try:
+            code = _statuses.get(status) or _status_code(status)
+            if not isinstance(response_headers, list):
+                raise LocalError(f"headers are a list of tuples (name, value), not {type(response_headers).__name__}")
+            self._take_fields(response_headers)
+        except TypeError:  # something in it cannot be looked up, so it is no str, and no tuple of two
+            _raise_wrong_types(status, response_headers)
+        self._status = code
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Say a piece of body that goes before all that is returned. Raises LocalError, and Disconnected."""
+        if not isinstance(data, bytes):
+            raise LocalError(f"write takes bytes, not {type(data).__name__}")
+        if not data:
+            return
+        if self._is_head or self._status in BODILESS:
+            self._head_has_left = True
+            self._kept = [data]  # nobody gets it, but it tells that there is a body
+            return
+        before = self._written_bytes
+        if self._length != UNDECLARED and before + len(data) > self._length:
+            raise LocalError(f"write goes beyond the Content-Length of {self._length}; this piece is not sent")
+        if self._writer is None and before + len(data) > MAX_KEPT_BYTES:
+            raise LocalError(
+                f"without worker threads, write keeps what it is given, and {MAX_KEPT_BYTES} bytes at most;"
+                " return an iterator, or run with threads"
+            )
+        self._head_has_left = True  # as far as the application can tell
+        self._written_bytes += len(data)
+        if self._writer is None:
+            self._kept.append(data)
+            return
+        if not before:
+            self._writer.begin(self._streamed(None))
+        self._writer.write(data)
+
+    def _take_fields(self, headers: list[tuple[str, str]]) -> None:
+        """Check and encode the headers; the length is kept apart from the others. Raises LocalError."""
+        known = _fields.get
+        length = UNDECLARED
+        fields: list[Field] = []
+        for pair in headers:
+            field = known(pair)
+            if field is None:
+                field = _new_field(pair)
+            if type(field) is tuple:
+                fields.append(field)
+            elif length == UNDECLARED:
+                length = field  # type: ignore[assignment]  # mypy does not see that it is no tuple
+            else:
+                raise LocalError("the header Content-Length may stand once in a response")
+        self._fields = fields
+        self._length = length
+
+    # For the driver
+
+    def response(self, result: Iterable[bytes]) -> Response:
+        """What to send for what the application has returned. Raises what that raises, or LocalError."""
+        if (type(result) is list or type(result) is tuple) and not self._head_has_left:
+            return self._listed(result)
+        blocks = _Blocks(result, self._kept)
+        if self._written_bytes and self._writer is not None:
+            return Response(self._status, (), blocks)
+        try:
+            lead = blocks.take_lead()
+            self._check_started()
+            if not lead or self._status in BODILESS:
+                blocks.close()
+                return self._whole(b"")
+        except BaseException:
+            blocks.close()
+            raise
+        self._head_has_left = True
+        size = len(lead)
+        if self._length == size or (self._length == UNDECLARED and not self._kept and _is_single(result)):
+            return Response(self._status, self._fields, WholeBody(lead, blocks.finish))
+        blocks.put_back(lead)
+        return self._streamed(blocks)
+
+    def file_response(self, result: FileWrapper, as_file: AsFile) -> Response:
+        """What to send for a wrapped file. Raises like `response`.
+
+        The application's own file is closed at once, in the thread that has opened it: the body has one of its own.
+        """
+        may_send = self._status and not self._head_has_left and self._status not in BODILESS
+        body = as_file(result.file) if may_send else None
+        if body is None:
+            return self.response(result)
+        try:
+            result.close()
+        except BaseException:
+            body.close()
+            raise
+        if self._length != UNDECLARED:
+            body.size = min(body.size, self._length)
+            self._say_length()
+        return Response(self._status, self._fields, body)
+
+    def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
+        """What to send for blocks that are all there: the length is known."""
+        self._check_started()
+        if len(blocks) == 1:
+            body = blocks[0]
+            if type(body) is not bytes:
+                _check_block(body)
+            return self._whole(body)
+        for block in blocks:
+            _check_block(block)
+        size = sum(map(len, blocks))
+        if size <= SMALL_BODY_BYTES or self._status in BODILESS:
+            return self._whole(b"".join(blocks))
+        if self._length == UNDECLARED:
+            self._length = size
+        return self._streamed(iter(blocks))
+
+    def _whole(self, body: bytes) -> Response:
+        """A response whose length the server says, unless the application says another."""
+        status = self._status
+        if status in BODILESS:
+            body = b""
+        if self._length not in (UNDECLARED, len(body)) and status not in LENGTHLESS:
+            self._say_length()
+        return Response(status, self._fields, body)
+
+    def _streamed(self, blocks: Iterator[bytes] | None) -> Response:
+        if self._length != UNDECLARED:
+            self._say_length()
+        return Response(self._status, self._fields, blocks)
+
+    def _say_length(self) -> None:
+        self._fields.append((b"content-length", b"%d" % self._length))
+
+    def _check_started(self) -> None:
+        if not self._status:
+            raise LocalError("the application has not called start_response before its first block of body, or its end")
+
+
+class _Blocks:
+    """What an application has returned, as a driver takes it: every block checked, and closed once."""
+
+    __slots__ = ("_blocks", "_result")
+
+    # Any: it is what this is to find out
+    def __init__(self, result: Any, written: list[bytes]) -> None:
+        if isinstance(result, (str, bytes)) or not hasattr(result, "__iter__"):
+            what = type(result).__name__
+            raise LocalError(f"a WSGI application returns an iterable of bytes, such as a list, not {what}")
+        self._result: object = result
+        self._blocks: Iterator[bytes] = chain(written, result)
+
+    def take_lead(self) -> bytes:
+        """The first block that is not empty, or an empty one when there is none."""
+        for block in self._blocks:
+            if block:
+                _check_block(block)
+                return block
+        return b""
+
+    def put_back(self, lead: bytes) -> None:
+        """Let a block come before the rest."""
+        self._blocks = chain((lead,), self._blocks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._blocks)
+        if type(block) is not bytes:
+            _check_block(block)
+        return block
+
+    def finish(self) -> None:
+        """Let the application come to its end and clean up: no block is to be left. Raises LocalError."""
+        try:
+            for block in self._blocks:
+                if block:
+                    raise LocalError("the body is longer than Content-Length said; what is too much was not sent")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let the application clean up. A second call does nothing."""
+        result, self._result = self._result, None
+        close_pieces(result)
+
+
+def _is_single(result: object) -> bool:
+    """Whether a result says that it has one block: then its length is that of the body (PEP 3333)."""
+    return hasattr(result, "__len__") and len(result) == 1
+
+
+def _check_block(block: object) -> None:
+    if not isinstance(block, bytes):
+        hint = "; encode it" if isinstance(block, str) else ""
+        raise LocalError(f"each block of a WSGI body is bytes, not {type(block).__name__}{hint}")
+
+
+def _status_code(status: str) -> int:
+    """The number of a status line. Raises LocalError."""
+    if not isinstance(status, str):
+        _raise_wrong_types(status, [])
+    if status.encode("latin-1", "replace").translate(None, _CONTROLS).decode("latin-1") != status:
+        raise LocalError(f"a status has no control bytes, and none but latin-1 characters: {status!r}")
+    code = status[:3]
+    if not (len(code) == 3 and code.isascii() and code.isdigit() and status[3:4] == " " and status[4:].strip()):
+        raise LocalError(f"a status is three digits, a space and a reason, as in '200 OK', not {status!r}")
+    if not "200" <= code <= "599":
+        raise LocalError(f"a WSGI application answers with a final status, from 200 to 599, not {status!r}")
+    if len(status) <= MAX_REMEMBERED_CHARACTERS:
+        keep(_statuses, MAX_REMEMBERED, status, int(code))
+    return int(code)
+
+
+def _new_field(pair: tuple[str, str]) -> Field | int:
+    """Check and encode a field that is not remembered; a length is only its number. Raises LocalError."""
+    field: Field | int = _encoded(pair)
+    name, value = pair
+    lower = name.lower()
+    if lower in HOP_BY_HOP:
+        raise LocalError(f"the header {name} is the server's to send, not an application's (PEP 3333)")
+    if lower == "content-length":
+        if not (value.isdecimal() and len(value) <= MAX_LENGTH_DIGITS):
+            raise LocalError(f"Content-Length must be one decimal number, not {value!r}")
+        field = int(value)
+    if len(name) + len(value) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
+        keep(_fields, MAX_REMEMBERED, pair, field)
+    return field
+
+
+def _encoded(pair: Any) -> Field:
+    """A field as bytes. Raises LocalError."""
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str)):
+        _raise_wrong_types("", [pair])
+    name, value = pair
+    try:
+        encoded = name.encode("ascii"), value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise LocalError(
+            f"header names are ASCII and values latin-1, not {pair!r}; percent-encode the rest, or see RFC 8187"
+        ) from None
+    if not name or encoded[0].translate(None, _TOKEN):
+        raise LocalError(f"a header name is a token without spaces or colons (RFC 9110 §5.1), not {name!r}")
+    if len(encoded[1].translate(None, _CONTROLS)) != len(value):
+        raise LocalError(f"a header value has no control bytes, CR and LF least of all: {pair!r}")
+    return encoded
+
+
+def _raise_wrong_types(status: object, headers: list[Any]) -> NoReturn:
+    """Say which argument of start_response is of a wrong type."""
+    if not isinstance(status, str):
+        raise LocalError(f"a status is a str, as in '200 OK', not {status!r}") from None
+    for pair in headers:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise LocalError(f"a header is a tuple of two str, (name, value), not {pair!r}") from None
+    raise LocalError("start_response takes a str and a list of tuples of two str") from None

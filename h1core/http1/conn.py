@@ -1,0 +1,270 @@
+"""`Conn`: one server connection, from bytes and the time to events, bytes and a deadline.
+
+This is the one file that knows all the parts. It owns no socket and no thread, and reads the clock it was given once in
+each public call that needs it. `state.py` says which order of things is possible, this file does them.
+"""
+
+from collections.abc import Callable, Container
+from typing import Final
+
+from h1core.config import Limits, Timeouts
+from h1core.errors import LocalError
+from h1core.events import (
+    Data,
+    EndOfMessage,
+    Event,
+    FileSlice,
+    Headers,
+    InformationalResponse,
+    Response,
+    Sendable,
+    Switched,
+)
+from h1core.http1 import writer
+from h1core.http1.buffer import ReceiveBuffer
+from h1core.http1.date import DateField
+from h1core.http1.lifecycle import CLOSED, ENDING, HEAD
+from h1core.http1.output import SMALL_BYTES, Buffer, as_buffer
+from h1core.http1.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
+from h1core.http1.state import TABLE, CloseReason, State, Step
+from h1core.http1.timers import NEVER
+from h1core.http1.writer import whole_head
+
+# More aliases for the hot paths, like those in lifecycle.py.
+RESPONSE: Final = Step.RESPONSE
+AFTER_RESPONSE: Final = TABLE[HANDLING][RESPONSE]
+RESPONSE_HEAD: Final = Step.RESPONSE_HEAD
+
+
+class Conn(Receiving):
+    """One server connection. Four kinds of methods:
+
+    - In from the network and the clock: `receive_data`, `connection_lost`, `handle_deadline`. They return events and
+      never raise because of what a peer did.
+    - In from the application: `send`, `resume_body`, `pause_body`, `switch_protocols`, `begin_drain`, `abort`. They
+      raise LocalError when they are out of turn, and then nothing happened.
+    - Out: `next_events`, `data_to_send`, `file_to_send`, `data_sent`.
+    - Questions: `wants_read`, `receive_bytes`, `output_bytes`, `next_deadline`, `is_idle`, `state`, `close_reason`,
+      `disposition`.
+
+    After each call in, and before the next, a driver drains the outs in this order: the events it was given,
+    `next_events` once a response is complete, `data_to_send` until it is empty, then it does what `disposition` says
+    and arms `next_deadline`. Any call may change any of the questions' answers; nothing else does, time least of all.
+
+    `clock() -> float` gives seconds that never go back. `wall_clock() -> float` gives seconds since 1970 for the Date
+    field; a `DateField` may be given in its place to share it. `upgrades` names the protocols the caller is ready to
+    take over, lower-case; `b"connect"` stands for tunnels, and without it a CONNECT is refused. `buffer` is one that
+    an earlier connection of the same limits has left.
+
+    Input of hostile size and cut costs time linear in its bytes. Memory: see `Limits.connection_bytes`.
+    """
+
+    __slots__ = ("_body_writer",)
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] | DateField | None = None,
+        upgrades: Container[bytes] = (),
+        buffer: ReceiveBuffer | None = None,
+    ) -> None:
+        date = wall_clock if isinstance(wall_clock, DateField) else DateField(wall_clock)
+        super().__init__(limits or Limits(), timeouts or Timeouts(), clock, date, upgrades, buffer)
+        # The response under way
+        self._body_writer: writer.BodyWriter | None = None
+
+    # In from the application
+
+    def send(self, event: Sendable) -> None:
+        """Queue a response, or the next part of one.
+
+        `Response` with a body is complete; with `body=None` it begins a streamed one, which goes on with `Data`, or a
+        `FileSlice`, and ends with `EndOfMessage`. A complete response, or the end of one, frees the way for the next
+        request: call `next_events`. Buffers are queued, not copied; leave them unchanged until they are sent.
+
+        Raises LocalError, with nothing queued: out of turn; a field or status that may not be sent; two framings; more
+        or less body than Content-Length says; a body for HEAD, 204 or 304.
+        """
+        now = self._clock()
+        if type(event) is Response:
+            self._send_response(event, now)
+        elif type(event) is Data:
+            data = event.data
+            self._send_data(data if type(data) is bytes else as_buffer(data), now)
+        elif type(event) is EndOfMessage:
+            self._send_end(event, now)
+        elif type(event) is InformationalResponse:
+            self._send_informational(event, now)
+        elif type(event) is FileSlice:
+            self._send_data(event, now)
+        else:
+            raise LocalError(f"Conn.send takes Response, InformationalResponse, Data and EndOfMessage, not {event!r}")
+
+    def resume_body(self) -> None:
+        """Say that the application wants the request body, or more of it. Never raises.
+
+        The first call sends 100 Continue to a peer that waits for it. A body is wanted from the start unless the peer
+        waits; without one this does nothing.
+        """
+        if self._state is not RECEIVING and self._state is not DUPLEX:
+            return
+        if self._demand is not READING:
+            now = self._clock()
+            if self._demand is CONTINUE_OWED:
+                self._queue(writer.CONTINUE, now)
+            self._demand_body(now)
+
+    def pause_body(self) -> None:
+        """Say that the application has enough of the request body for now: its deadline stands still. Never raises."""
+        if self._demand is READING and (self._state is RECEIVING or self._state is DUPLEX):
+            self._demand = PAUSED
+            self._allowance_s = max(0.0, self._timers.body - self._clock())
+            self._timers.body = NEVER
+
+    def switch_protocols(self, headers: Headers = ()) -> list[Event]:
+        """Take the protocol that `Request.upgrade` named: queue the 101, or the 200 to a CONNECT.
+
+        Returns [Switched] with the bytes that followed the request. From then on every deadline is off but the one for
+        writing, and received bytes belong to the caller. Raises LocalError when nothing was offered, the request body
+        is not over, or a response was begun.
+        """
+        if self._protocol is None:
+            raise LocalError("the request offers no protocol that this Conn was told to take (see Conn(upgrades=...))")
+        after = self._after(Step.SWITCH)
+        now = self._clock()
+        head = writer.switch_head(self._protocol, headers, self._date.line(now))
+        self._state = after
+        write_at = self._timers.write
+        self._timers.stop_all()
+        self._timers.write = write_at  # of earlier responses that still wait
+        self._queue(head, now)
+        return [Switched(self._protocol, self._buffer.take_all())]
+
+    def close_after_response(self, reason: CloseReason) -> None:
+        """Let the response that is due or under way be the last. Never raises; without one it does nothing."""
+        if self._state not in (HEAD, ENDING, State.SWITCHED, CLOSED):
+            self._close_reason = self._close_reason or reason
+
+    def begin_drain(self) -> None:
+        """Shut down in order: an idle connection ends now, any other after one more response. Never raises.
+
+        What is not over after `drain_timeout` is aborted. Calling again changes nothing.
+        """
+        state = self._state
+        if state is State.SWITCHED or state is CLOSED or self._timers.drain != NEVER:
+            return
+        now = self._clock()
+        self._timers.drain = now + self._timeouts.drain_timeout
+        if state is HEAD and not self._buffer.data:
+            self._end(CloseReason.DRAINING, now)
+        elif state is HEAD:
+            self._requests_left = 1
+        else:
+            self.close_after_response(CloseReason.DRAINING)
+
+    # Responses
+
+    def _send_response(self, response: Response, now: float) -> None:
+        """Queue a whole response, or the head of a streamed one."""
+        body = response.body
+        if body is None:
+            self._begin_response(response, now)
+            return
+        if type(body) is not bytes:
+            body = as_buffer(body)
+        size = len(body)
+        if self._state is HANDLING and self._protocol is None:  # ordinary
+            after = AFTER_RESPONSE
+            close_reason = self._close_reason
+        else:
+            after = self._after(RESPONSE)
+            close_reason = self._why_close(response)
+        head, self._close_reason = whole_head(
+            response, size, self._method, self._version, close_reason, self._date.line(now)
+        )
+        # Nothing is raised from here on.
+        self._state = after
+        out = self._out
+        if not out.size:
+            self._timers.write = now + self._timeouts.write_timeout
+        if size <= SMALL_BYTES:
+            head += body
+            out.buffers.append(head)
+            out.size += len(head)
+        else:
+            out.add(head)
+            out.add(body)
+        if after is not HEAD:
+            self._drain_body(now)
+        elif self._close_reason is not None or self._buffer.capacity != self._limits.initial_buffer_bytes:
+            self._finish_exchange(now)
+
+    def _begin_response(self, response: Response, now: float) -> None:
+        """Queue the head of a streamed response."""
+        after = self._after(RESPONSE_HEAD)
+        head, framing, self._close_reason = writer.streamed_head(
+            response, self._method, self._version, self._why_close(response), self._date.line(now)
+        )
+        # Nothing is raised from here on.
+        self._state = after
+        self._body_writer = writer.BodyWriter(framing)
+        self._queue(head, now)
+        if after is DUPLEX and self._demand is CONTINUE_OWED:
+            self._give_up_body()
+
+    def _why_close(self, response: Response) -> CloseReason | None:
+        """Why the connection ends after this response: known now, so that the response can say it."""
+        if self._method == b"CONNECT":
+            if 200 <= response.status <= 299:
+                raise LocalError("a 2xx response to CONNECT opens the tunnel: call Conn.switch_protocols")
+            # What follows may be meant for the tunnel, and must not be read as requests.
+            return CloseReason.TUNNEL_DECLINED
+        if self._close_reason is not None or self._state is not RECEIVING:
+            return self._close_reason
+        if self._demand is CONTINUE_OWED:
+            return CloseReason.CONTINUE_OWED
+        return CloseReason.BODY_UNREAD if response.body is not None and self._leaves_too_much() else None
+
+    def _send_data(self, data: Buffer | FileSlice, now: float) -> None:
+        """Queue a piece of a streamed body."""
+        after = self._after(Step.RESPONSE_DATA)
+        assert self._body_writer is not None
+        buffers = self._body_writer.data(data)
+        self._state = after
+        for buffer in buffers:
+            self._queue(buffer, now)
+
+    def _send_end(self, event: EndOfMessage, now: float) -> None:
+        """Queue the end of a streamed body."""
+        after = self._after(Step.RESPONSE_END)
+        assert self._body_writer is not None
+        buffers = self._body_writer.end(event.trailers)
+        self._state = after
+        for buffer in buffers:
+            self._queue(buffer, now)
+        self._write_allowance_s = self._timeouts.write_timeout  # for what is owed next
+        if after is HEAD:
+            self._finish_exchange(now)
+        else:
+            self._drain_body(now)
+
+    def _send_informational(self, event: InformationalResponse, now: float) -> None:
+        """Queue an interim response, unless the peer would take it for the final one."""
+        after = self._after(Step.INFORMATIONAL)
+        head = writer.informational_head(event)
+        self._state = after
+        if self._version == b"1.0":
+            return
+        self._queue(head, now)
+        if event.status == 100 and self._demand is CONTINUE_OWED and after is RECEIVING:
+            self._demand_body(now)
+
+    def _drain_body(self, now: float) -> None:
+        """The response is complete and the body is not: read the rest and throw it away, or end."""
+        if self._close_reason is not None or self._leaves_too_much():
+            self._end(self._close_reason or CloseReason.BODY_UNREAD, now)
+        elif self._demand is PAUSED:
+            self._demand_body(now)

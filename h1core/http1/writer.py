@@ -1,0 +1,327 @@
+"""Responses → bytes.
+
+Everything that a caller says is checked before a byte exists, so a response is queued whole or not at all. What is
+never allowed through: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and
+a body where there is none.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, NamedTuple, TypeAlias
+
+from h1core.bounded_dict import keep
+from h1core.errors import LocalError, RefuseReason
+from h1core.events import FileSlice, Headers, InformationalResponse, Response
+from h1core.http1 import grammar
+from h1core.http1.connection_field import NO_OPTIONS, options
+from h1core.http1.framing import UNUSUAL_FRAMING, Framing, Kind, response_framing
+from h1core.http1.output import SMALL_BYTES, Buffer
+from h1core.http1.state import CloseReason
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
+"""Fields of a response that we would otherwise add ourselves."""
+
+UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
+"""Fields that carry a secret, or a value that rarely comes again."""
+
+MAX_REMEMBERED_FIELDS: Final = 1024
+MAX_REMEMBERED_FIELD_BYTES: Final = 256
+MAX_REMEMBERED_STARTS: Final = 256
+MAX_REMEMBERED_START_BYTES: Final = 1024
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
+    # RFC 9110's names, which the standard library has only since 3.13.
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+_STATUS_LINES: Final = {
+    status: f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii") for status, phrase in _PHRASES.items() if status >= 200
+}
+
+
+class EncodedField(NamedTuple):
+    """One valid field: its line with CR LF; its name in lower case if it is a control field, else empty; its value."""
+
+    line: bytes
+    control: bytes
+    value: bytes
+
+
+_remembered: dict[tuple[bytes, bytes], EncodedField] = {}
+"""Fields that were found valid before; bounded and free of secrets like the one in head.py."""
+
+_StartKey: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
+
+
+class _Start:
+    """The begin of a head that was sent before, up to its fields, and the last ordinary head that began so."""
+
+    __slots__ = ("declared_bytes", "fields", "last")
+
+    def __init__(self, fields: bytes, declared_bytes: int | None) -> None:
+        self.fields = fields
+        self.declared_bytes = declared_bytes
+        """The Content-Length among the fields, if one is."""
+        self.last = -1, b"", b""
+        """A Content-Length, a Date line, and the head with both that says nothing of the connection. One tuple, because
+        a server in another thread may be reading."""
+
+
+_starts: dict[_StartKey, _Start] = {}
+"""Status and fields → their lines, of whole heads in which nothing steers but a Content-Length that is right, and every
+field is remembered. At most 256, of at most 1 KiB."""
+
+
+def whole_head(
+    response: Response,
+    body_bytes: int,
+    method: bytes,
+    version: bytes,
+    close_reason: CloseReason | None,
+    date_line: bytes,
+) -> tuple[bytes, CloseReason | None]:
+    """Encode the head of a final response whose body is given whole, to a request of `method` and `version`.
+
+    `close_reason` is why the connection ends anyway, or None. Returns the head, and why the connection ends after this
+    response, if it does. Raises LocalError for anything that may not be sent.
+    """
+    status = response.status
+    headers = response.headers
+    if type(headers) is list:
+        headers = tuple(headers)
+    try:
+        start = _starts.get((status, headers)) if type(headers) is tuple else None
+    except TypeError:  # a list in it, or a bytearray
+        start = None
+    if start is not None and method != b"HEAD" and start.declared_bytes in (None, body_bytes):
+        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.5 of 0.7 µs.
+        last_bytes, last_date_line, head = start.last
+        if last_bytes != body_bytes or last_date_line != date_line:
+            length_line = b"content-length: %d\r\n" % body_bytes if start.declared_bytes is None else b""
+            head = b"%b%b%b\r\n" % (start.fields, length_line, date_line)
+            start.last = body_bytes, date_line, head
+        if close_reason is not None:
+            head = b"%bconnection: close\r\n\r\n" % head[:-2]
+        elif version == b"1.0":
+            head = b"%bconnection: keep-alive\r\n\r\n" % head[:-2]
+        return head, close_reason
+    was_known = _are_remembered(headers)
+    parts = [_STATUS_LINES.get(status) or _status_line(status)]
+    control = _encode_fields(headers, parts)
+    has_body = True
+    is_plain = not control or control == {b"content-length": b"%d" % body_bytes}
+    if was_known and is_plain and status not in UNUSUAL_FRAMING:
+        start = _Start(b"".join(parts), body_bytes if control else None)
+        _remember_start((status, tuple(headers)), start)
+    if not is_plain or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
+        has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
+    if has_body and b"content-length" not in control:
+        parts.append(b"content-length: %d\r\n" % body_bytes)
+    return _finish_head(parts, control, version, close_reason, date_line)
+
+
+def _are_remembered(headers: Headers) -> bool:
+    """Whether each of these fields was sent before."""
+    try:
+        return isinstance(headers, (tuple, list)) and all(map(_remembered.__contains__, headers))
+    except TypeError:
+        return False
+
+
+def _remember_start(key: _StartKey, start: _Start) -> None:
+    """Let the begin of a head be known from now on."""
+    if len(start.fields) <= MAX_REMEMBERED_START_BYTES:
+        keep(_starts, MAX_REMEMBERED_STARTS, key, start)
+
+
+def streamed_head(
+    response: Response, method: bytes, version: bytes, close_reason: CloseReason | None, date_line: bytes
+) -> tuple[bytes, Framing, CloseReason | None]:
+    """Encode the head of a final response whose body follows; like `whole_head`, and returns the framing, too."""
+    status = response.status
+    lines = [_STATUS_LINES.get(status) or _status_line(status)]
+    control = _encode_fields(response.headers, lines)
+    framing = response_framing(status, method, version, control, None)
+    if framing.kind is Kind.CHUNKED and b"transfer-encoding" not in control:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    elif framing.kind is Kind.UNTIL_CLOSE:
+        close_reason = close_reason or CloseReason.CLOSE_DELIMITED
+    head, close_reason = _finish_head(lines, control, version, close_reason, date_line)
+    return head, framing, close_reason
+
+
+def _status_line(status: object) -> bytes:
+    """The status line of a final response without a registered phrase. Raises LocalError."""
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise LocalError(f"a final status is a whole number from 200 to 599, not {status!r}")
+    return b"HTTP/1.1 %d \r\n" % status
+
+
+def _finish_head(
+    lines: list[bytes], control: dict[bytes, bytes], version: bytes, close_reason: CloseReason | None, date_line: bytes
+) -> tuple[bytes, CloseReason | None]:
+    """Add Date, Connection and the empty line."""
+    if date_line and b"date" not in control:
+        lines.append(date_line)
+    said = options(control[b"connection"]) if b"connection" in control else NO_OPTIONS
+    if b"close" in said:
+        close_reason = close_reason or CloseReason.APPLICATION_ASKED
+    elif close_reason is not None:
+        lines.append(b"connection: close\r\n")
+    elif version == b"1.0" and b"keep-alive" not in said:
+        lines.append(b"connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines), close_reason
+
+
+def _encode_fields(headers: Headers, lines: list[bytes]) -> dict[bytes, bytes]:
+    """Add the lines of `headers` to `lines`; return the control fields among them."""
+    control: dict[bytes, bytes] = {}
+    known = _remembered.get
+    try:
+        pairs = iter(headers)
+    except TypeError:
+        raise LocalError(f"headers are a sequence of pairs (name, value), not {headers!r}") from None
+    for pair in pairs:
+        try:
+            encoded = known(pair)
+        except TypeError:  # a list, or a bytearray in the pair
+            encoded = None
+        line, name, value = encoded or _encode_field(pair)
+        lines.append(line)
+        if name:
+            if name not in control:
+                control[name] = value
+            elif name == b"connection":
+                control[name] += b", " + value
+            else:
+                raise LocalError(f"the field {name.decode()} may stand once in a response")
+    return control
+
+
+def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
+    """Check and encode one field, and remember it."""
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        raise LocalError(f"headers are pairs (name, value) of bytes, not {pair!r}") from None
+    if type(name) is not bytes or type(value) is not bytes:
+        raise LocalError(f"header names and values are bytes, such as (b'name', b'value'), not {pair!r}")
+    if not grammar.TOKEN.fullmatch(name):
+        raise LocalError(f"a header name is a token without spaces or colons (RFC 9110 §5.1), not {name!r}")
+    if value.translate(None, grammar.FIELD_VALUE_BYTES):
+        raise LocalError(f"a header value has no control bytes, CR and LF least of all (RFC 9110 §5.5): {value!r}")
+    lower = name.lower()
+    encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"", value)
+    if len(encoded.line) <= MAX_REMEMBERED_FIELD_BYTES and lower not in UNREMEMBERED_FIELDS:
+        keep(_remembered, MAX_REMEMBERED_FIELDS, (name, value), encoded)
+    return encoded
+
+
+def informational_head(response: InformationalResponse) -> bytes:
+    """Encode an interim response. Raises LocalError for anything that may not be sent. RFC 9110 §15.2."""
+    status: object = response.status  # whatever the caller says it is
+    if not isinstance(status, int) or not 100 <= status <= 199:
+        raise LocalError(f"an interim status is a whole number from 100 to 199, not {status!r}")
+    if status == 101:
+        raise LocalError("101 hands the connection over: call Conn.switch_protocols")
+    return _bodiless_head(status, response.headers, "an interim response", may_steer=False)
+
+
+def switch_head(protocol: bytes, headers: Headers, date_line: bytes) -> bytes:
+    """Encode the response that hands the connection over: 101, or 200 to a CONNECT. Raises LocalError."""
+    if protocol == b"connect":
+        return _bodiless_head(200, headers, "a response to CONNECT", date_line=date_line)
+    return _bodiless_head(101, headers, "a 101 response", b"connection: upgrade\r\nupgrade: %b\r\n" % protocol)
+
+
+def _bodiless_head(
+    status: int,
+    headers: Headers,
+    what: str,
+    first_lines: bytes = b"",
+    date_line: bytes = b"",
+    may_steer: bool = True,
+) -> bytes:
+    """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
+    lines = [f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii"), first_lines]
+    control = _encode_fields(headers, lines)
+    if b"content-length" in control or b"transfer-encoding" in control:
+        raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")
+    if b"connection" in control and not may_steer:
+        raise LocalError(f"{what} says nothing of the connection; leave Connection to the final one")
+    if date_line and b"date" not in control:
+        lines.append(date_line)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+class BodyWriter:
+    """A streamed response body, encoded piece by piece as its framing wants it. RFC 9112 §6, §7.1.
+
+    Each method returns the buffers to queue. Raises LocalError for more or less body than was declared, and then is
+    as it was.
+    """
+
+    __slots__ = ("_kind", "_left")
+
+    def __init__(self, framing: Framing) -> None:
+        self._kind = framing.kind
+        self._left = framing.length
+
+    def data(self, data: Buffer | FileSlice) -> list[Buffer | FileSlice]:
+        """Encode a piece. A large one is not copied."""
+        size = len(data)
+        if not size:  # an empty chunk would be the last one
+            return []
+        match self._kind:
+            case Kind.LENGTH:
+                if size > self._left:
+                    raise LocalError(f"the body is {size - self._left} bytes longer than Content-Length said")
+                self._left -= size
+                return [data]
+            case Kind.CHUNKED:
+                line = b"%x\r\n" % size
+                if size > SMALL_BYTES or isinstance(data, FileSlice):
+                    return [line, data, b"\r\n"]
+                return [b"".join((line, data, b"\r\n"))]
+            case Kind.UNTIL_CLOSE:
+                return [data]
+            case Kind.NONE:
+                raise LocalError("this response has no body (HEAD, 204 or 304); send EndOfMessage")
+
+    def end(self, trailers: Headers) -> list[Buffer]:
+        """Encode the end. Trailers reach only a peer that is sent chunks (RFC 9112 §7.1.2 lets them be dropped)."""
+        if self._kind is Kind.LENGTH:
+            if self._left:
+                raise LocalError(f"the body is {self._left} bytes shorter than Content-Length said; call Conn.abort")
+            if trailers:
+                raise LocalError("a body with Content-Length has no trailers; leave Content-Length out")
+        last = _last_chunk(trailers)
+        return [last] if self._kind is Kind.CHUNKED else []
+
+
+def _last_chunk(trailers: Headers) -> bytes:
+    """The last chunk and the trailers. Raises LocalError for fields that may not stand there. RFC 9112 §7.1.2."""
+    if not trailers:
+        return LAST_CHUNK
+    lines = [b"0\r\n"]
+    if _encode_fields(trailers, lines):
+        raise LocalError("framing, Connection and Date do not stand in a trailer section (RFC 9110 §6.5.1)")
+    return b"".join((*lines, b"\r\n"))
+
+
+def error_response(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Response:
+    """The answer to a peer's mistake: its status and one sentence."""
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    return Response(status, (plain, *headers), text.encode() + b"\n")
+
+
+def refusal_response(reason: RefuseReason) -> Response:
+    """The answer to a refused request."""
+    return error_response(reason.status, f"{reason.text} ({reason.source})")
