@@ -22,9 +22,10 @@ from h1core.app.lifespan import StartupFailed
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
+from ..app_interface import App, check_interface, handler_of, interface_of, runs_on_a_loop
+from ..engine.engine import Options
 from ..net.listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
-from .app_interface import ADAPTERS, needs_trio
-from .app_loader import App, AppFailed, call_factory, check_interface, interface_of, load
+from .app_loader import AppFailed, call_factory, load
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
@@ -78,10 +79,8 @@ class Plan:
 
     handler: App
     listeners: list[socket.socket]
-    limits: Limits
-    timeouts: Timeouts
-    threads: int
-    access_log: bool
+    loop: str
+    options: Options
 
 
 class Running(Protocol):
@@ -104,36 +103,31 @@ class Running(Protocol):
 def _selectors_server(plan: Plan) -> Running:
     from ..selectors_driver import Server  # here and not above: only the driver that runs is loaded
 
-    return Server(
-        plan.handler,
-        listeners=plan.listeners,
-        limits=plan.limits,
-        timeouts=plan.timeouts,
-        access_log=plan.access_log,
-        threads=plan.threads,
-    )
+    return Server(plan.handler, listeners=plan.listeners, **plan.options)
+
+
+def _asyncio_server(plan: Plan) -> Running:
+    from ..asyncio_driver import Server, loop_factory
+
+    loop_factory(plan.loop)  # raises LocalError, before anything is served
+    return Server(plan.handler, listeners=plan.listeners, loop=plan.loop, **plan.options)
 
 
 def _trio_server(plan: Plan) -> Running:
     try:
         from ..trio_driver import Server
-        from ..trio_lifespan import lifespan_of
     except ModuleNotFoundError as error:
         if error.name != "trio":
             raise
         raise LocalError("the trio driver needs trio: pip install 'h1core[trio]'") from None
-    return Server(
-        plan.handler,
-        listeners=plan.listeners,
-        limits=plan.limits,
-        timeouts=plan.timeouts,
-        access_log=plan.access_log,
-        threads=plan.threads,
-        lifespan=lifespan_of(plan.handler),
-    )
+    return Server(plan.handler, listeners=plan.listeners, **plan.options)
 
 
-DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {"selectors": _selectors_server, "trio": _trio_server}
+DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {
+    "selectors": _selectors_server,
+    "asyncio": _asyncio_server,
+    "trio": _trio_server,
+}
 """What makes the server of each --driver."""
 
 
@@ -178,8 +172,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--bind", metavar="ADDRESS", action="append", help=f"listen here; repeatable (default {DEFAULT_ADDRESS})")
     add(
         "--driver",
-        choices=("selectors", "trio"),
-        help="what drives the sockets (default trio for async applications, else selectors)",
+        choices=tuple(DRIVERS),
+        help="what runs the application (default asyncio for ASGI and async handlers, else selectors)",
+    )
+    add(
+        "--loop",
+        choices=("auto", "asyncio", "uvloop"),
+        default="auto",
+        help="the event loop of --driver asyncio (default auto: uvloop where it is installed)",
     )
     add(
         "--interface",
@@ -239,13 +239,19 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     else:
         interface = options.interface
         check_interface(app, interface)
-    make_server = _driver(options.driver, interface, app)
     threads = _threads(options.threads, interface)
-    handler = ADAPTERS[interface](app, threads, options.root_path)
+    handler = handler_of(app, interface, threads=threads, root_path=options.root_path)
+    make_server = _driver(options.driver, handler)
     # After the application was imported, so that a logging configuration of its own comes first and stays.
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("h1core").setLevel(logging.INFO)
-    plan = Plan(handler, _bind(addresses, at_exit), limits, timeouts, threads, options.access_log)
+    server_options: Options = {
+        "limits": limits,
+        "timeouts": timeouts,
+        "threads": threads,
+        "access_log": options.access_log,
+    }
+    plan = Plan(handler, _bind(addresses, at_exit), options.loop, server_options)
     return plan, make_server
 
 
@@ -259,11 +265,11 @@ def _bounds(options: argparse.Namespace) -> tuple[Limits, Timeouts]:
     return limits, timeouts
 
 
-def _driver(asked: str | None, interface: str, app: App) -> Callable[[Plan], Running]:
-    needs = "trio" if needs_trio(app, interface) else "selectors"
-    if needs == "trio" and asked == "selectors":
-        raise LocalError("an async application needs --driver trio")
-    return DRIVERS[asked or needs]
+def _driver(asked: str | None, handler: App) -> Callable[[Plan], Running]:
+    is_async = runs_on_a_loop(handler)
+    if is_async and asked == "selectors":
+        raise LocalError("an async application needs --driver asyncio or --driver trio")
+    return DRIVERS[asked or ("asyncio" if is_async else "selectors")]
 
 
 def _threads(asked: int | None, interface: str) -> int:

@@ -1,22 +1,24 @@
 """Collecting the body of a request before it is answered, so that no slow sender holds up a handler or a thread."""
 
+import contextlib
 import logging
-from typing import assert_never
+import tempfile
+from typing import BinaryIO, assert_never
 
 from h1core.app.handler import SpooledRequest
 from h1core.events import Closed, Data, EndOfMessage, Event, Headers, Refused, Request, Switched, TimedOut
 from h1core.http1.conn import Conn
+from h1core.http1.output import Buffer
 from h1core.http1.state import CloseReason
 from h1core.http1.writer import error_response
 
-from .body_spool import BodySpool
-from .responses import in_words, own_answer
+from .responses import own_response, request_line
 
 logger = logging.getLogger("h1core.server")
 
 
-class Collector:
-    """What a connection does with events: it makes whole requests of them."""
+class RequestBody:
+    """Collects the body of a session's request; what comes out are whole requests."""
 
     __slots__ = ("_max_memory_bytes", "_request", "_spool")
 
@@ -74,9 +76,9 @@ class Collector:
         """There is no room for a body: answer for that."""
         request = self.give_up()
         assert request is not None
-        logger.error("the body of %s cannot be kept: %s", in_words(request), error)
+        logger.error("the body of %s cannot be kept: %s", request_line(request), error)
         conn.close_after_response(CloseReason.APPLICATION_FAILED)
-        conn.send(own_answer(request, error_response(500, "The server cannot keep the request body.")))
+        conn.send(own_response(request, error_response(500, "The server cannot keep the request body.")))
 
     def give_up(self) -> Request | None:
         """Stop collecting; the request that was begun, if one was."""
@@ -85,3 +87,43 @@ class Collector:
             self._spool.discard()
         self._request = self._spool = None
         return request
+
+
+class BodySpool:
+    """A body on its way in. Raises OSError when the temporary file cannot be written."""
+
+    __slots__ = ("_file", "_max_memory_bytes", "_parts", "_size")
+
+    def __init__(self, max_memory_bytes: int) -> None:
+        self._max_memory_bytes = max_memory_bytes
+        self._parts: list[Buffer] = []
+        self._size = 0
+        self._file: BinaryIO | None = None
+
+    def add(self, data: Buffer) -> None:
+        """Take the next piece."""
+        self._size += len(data)
+        if self._file is not None:
+            self._file.write(data)
+            return
+        self._parts.append(data)
+        if self._size > self._max_memory_bytes:
+            self._file = tempfile.TemporaryFile(prefix="h1core-")  # noqa: SIM115 - outlives this method
+            self._file.writelines(self._parts)
+            self._parts.clear()
+
+    def finish(self) -> bytes | BinaryIO:
+        """The whole body: bytes, or a file at its begin, which is the caller's to close."""
+        if self._file is None:
+            return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
+        self._file.seek(0)  # this writes what was buffered, so it may fail like any write
+        file, self._file = self._file, None
+        return file
+
+    def discard(self) -> None:
+        """Forget the body. Never raises."""
+        self._parts.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # of writing what was buffered; it is closed all the same
+                self._file.close()
+            self._file = None

@@ -1,4 +1,4 @@
-"""Running a handler and answering for it: what both drivers do with a whole request, whichever thread it is in."""
+"""From what a handler returns, or raises, to what is sent first; and what the log says of it."""
 
 import contextlib
 import logging
@@ -15,72 +15,88 @@ from h1core.server.backlog import overload_response
 logger = logging.getLogger("h1core.server")
 access_logger = logging.getLogger("h1core.access")
 
-Answer: TypeAlias = tuple[Response, Iterator[bytes] | None, list[bytes]]
-"""What to send first, the iterator of a streamed body, and what was taken from it already."""
+Reply: TypeAlias = tuple[Response, Iterator[bytes] | None, list[bytes]]
+"""What to send first, the iterator of a streamed body, and the pieces that were taken from it already.
+
+A `WholeBody` comes as the iterator although the response is whole: it is only to be closed. Nothing is taken from a
+`FileBody`, which is sent by reference.
+"""
 
 Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
-NO_LEAD: Final[list[bytes]] = []
+FAILURES: Final = (Exception, SystemExit)
+"""What a handler may raise without ending more than its own request. In a worker thread, that is everything."""
+
+NOTHING_TAKEN: Final[list[bytes]] = []
 
 
-def answer(handler: Handler, request: Request, failures: Failures = Exception, takes_whole: bool = False) -> Answer:
-    """Run a handler. What it raises is logged, and a 500.
-
-    So is what a streamed body raises before its first piece: nothing is said until that is there. `failures` is what
-    counts as one: in a thread everything does, since a SystemExit there would end the thread and nothing else.
-    With `takes_whole` a WholeBody comes as what it is: the response is whole, and its iterator is only to be closed;
-    and nothing is read of a FileBody.
-    """
-    pieces = None
+def run_handler(handler: Handler, request: Request, failures: Failures = FAILURES) -> Reply:
+    """Run a handler, and split its reply. What it raises is logged, and a 500."""
     method = request.method
     try:
         try:
             response = handler(request)
         finally:
             request.method = method  # whatever the handler made of it: the answer must fit what the client sent
-        if type(response) is Response and method != b"HEAD":
-            if type(response.body) is bytes:
-                return response, None, NO_LEAD  # Fast path: `first_part` says the same.
-            if takes_whole and type(response.body) is WholeBody:
-                return Response(response.status, response.headers, response.body.data), response.body, NO_LEAD
-        first, pieces = first_part(request, response)
-        if pieces is None or (takes_whole and type(pieces) is FileBody):
-            return first, pieces, NO_LEAD
+        if type(response) is Response and type(response.body) is bytes and method != b"HEAD":
+            return response, None, NOTHING_TAKEN  # fast path: `split_reply` says the same
+        return split_reply(request, response, failures)
+    except failures as error:
+        return failure_response(request, error), None, NOTHING_TAKEN
+
+
+def split_reply(request: Request, response: Response, failures: Failures = FAILURES) -> Reply:
+    """What to send first of a handler's response, and where the rest of its body comes from.
+
+    The first piece of a streamed body is taken here: until it is there, a failure is still a 500. Raises LocalError
+    when the response is none, and what the body raises.
+    """
+    if type(response) is Response and request.method != b"HEAD" and type(response.body) is WholeBody:
+        return Response(response.status, response.headers, response.body.data), response.body, NOTHING_TAKEN
+    first, pieces = first_part(request, response)
+    if pieces is None or type(pieces) is FileBody:
+        return first, pieces, NOTHING_TAKEN
+    try:
         return first, pieces, list(islice(pieces, 1))
-    except failures:
-        first = failure_response(request)
+    except BaseException:
         close_quietly(pieces, failures)
-        return first, None, NO_LEAD
+        raise
 
 
 def send_first(conn: Conn, request: Request, first: Response) -> Response:
-    """Send what an answer begins with, or a 500 if that cannot be sent; what was sent."""
+    """Send what a response begins with, or a 500 if that cannot be sent; what was sent."""
     try:
         conn.send(first)
-    except Exception:  # noqa: BLE001 - its headers may be a program; logged in failure_response
-        first = failure_response(request)
+    except Exception as error:  # noqa: BLE001 - its headers may be a program; logged in failure_response
+        first = failure_response(request, error)
         conn.send(first)
     return first
 
 
-def failure_response(request: Request) -> Response:
-    """The answer when a handler has raised, to be called while its exception is handled: it is logged here."""
-    logger.exception("the handler failed on %s", in_words(request))
-    return own_answer(request, error_response(500, "The application failed."))
+def failure_response(request: Request, error: BaseException, hint: tuple[str, bool] | None = None) -> Response:
+    """The 500 for what a handler has raised, which is logged here with its traceback.
+
+    With a `hint` (a sentence, and whether it is news) that is logged instead, once.
+    """
+    if hint is None:
+        logger.error("the handler failed on %s", request_line(request), exc_info=error)
+    elif hint[1]:
+        logger.error("%s (%s)", hint[0], error)
+    return own_response(request, error_response(500, "The application failed."))
 
 
 def overload_answer(request: Request) -> Response:
-    """The answer to a request that is turned away."""
-    return own_answer(request, overload_response())
+    """The 503 for a request that is turned away."""
+    return own_response(request, overload_response())
 
 
-def own_answer(request: Request, response: Response) -> Response:
+def own_response(request: Request, response: Response) -> Response:
     """A response of the server's own, made fit for the request's method."""
     first, _ = first_part(request, response)
     return first
 
 
-def close_quietly(pieces: object, kind: Failures = Exception) -> None:
+def close_quietly(pieces: object, kind: Failures = FAILURES) -> None:
     """Close a handler's iterator; what that raises is logged, if it is of that kind."""
     try:
         close_pieces(pieces)
@@ -96,11 +112,11 @@ def release(request: Request) -> None:
 
 
 def log_access(peer: object, request: Request, first: Response, took_s: float) -> None:
-    """Write the access log's line for an answer that has begun."""
-    access_logger.info("%s %s %d %.1fms", address_in_words(peer), in_words(request), first.status, 1000 * took_s)
+    """Write the line of the access log for a response that has begun."""
+    access_logger.info("%s %s %d %.1fms", address_text(peer), request_line(request), first.status, 1000 * took_s)
 
 
-def in_words(request: Request) -> str:
+def request_line(request: Request) -> str:
     """The request line for a log, whatever a handler has made of it. Never raises.
 
     The grammar of heads leaves no control byte in it (CVE-2020-7694).
@@ -110,7 +126,7 @@ def in_words(request: Request) -> str:
     return f"{method} {target} HTTP/{version}"
 
 
-def address_in_words(peer: object) -> str:
+def address_text(peer: object) -> str:
     """A peer's address for a log."""
     if isinstance(peer, tuple) and len(peer) >= 2:
         host, port = peer[:2]

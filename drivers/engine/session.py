@@ -1,395 +1,474 @@
-"""One connection's turn on the readiness loop: from what has come to what is waited for next.
+"""One connection on the engine: its state, and what is done in its turn.
 
 Theory
 ------
-A connection's socket is touched in four places only: `_receive` reads once, `_write` writes a buffer, `_settle` shuts
-its writing side down, and `drop` closes it. All of them lead to the one pump, or are called by it:
+A connection's transport is touched in four places: `_receive` reads once, `_write` writes one buffer, `_settle` shuts
+the writing side down, and `drop` closes it. A turn goes through them in this order:
 
-    read -> receive_data -> events -> handler -> send -> next_events -> ... -> write -> disposition -> deadline
+    read -> receive_data -> events -> application -> send -> next_events -> ... -> write -> disposition -> deadline
 
-The pump goes round while there are events, so a batch of pipelined requests is answered with one write. It stops after
-`EVENTS_PER_TURN` events or `WRITES_PER_TURN` writes and gives the others their turn; what is left waits in `unfinished`
-for the next tick, which then does not wait.
+`pump` repeats this while there are events, so a batch of pipelined requests is answered with one write. It stops after
+`EVENTS_PER_TURN` events or `WRITES_PER_TURN` writes, so that other connections get their turn; the session then waits
+in `Engine.unfinished` for the next tick, which does not wait.
 
-What a connection waits for follows from questions to its `Conn`, after each turn: reading while it `wants_read`,
-writing while it owes bytes. The selector is called only when that changes, which for ordinary requests is never.
+After each turn the session asks its `Conn` what to wait for: reading while it `wants_read`, writing while bytes are
+owed. The selector is called only when that changes, which for ordinary requests is never.
 
-With workers, a whole request leaves as a `Job` (pool.py) and its connection is frozen: nothing is read until the job
-has come back through `hear`. A job whose connection has gone by then is dropped, and counted.
+While the application has the request, the session is one of these:
 
-Nothing here decides anything about time, numbers or protocol: `Conn` and `ServerCore` do.
+- `job`: a worker thread has it (pool.py). Nothing is read until the job has come back.
+- `exchange`: a coroutine has it (exchange.py). It calls `write_out`, `look` and `wait_for_change` between two ticks.
+- `source`: the response has begun, and the engine takes the rest of its body from there (response_body.py).
+
+Nothing here decides about time, numbers or protocol: `Conn` and `ServerCore` do.
 """
 
 import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from h1core.app.handler import FileBody, Handler, WholeBody
 from h1core.events import Closed, Data, EndOfMessage, Event, FileSlice, Refused, Request, Response, TimedOut
 from h1core.http1.conn import Conn
-from h1core.http1.state import CloseReason, Disposition
-from h1core.server import ServerCore
+from h1core.http1.state import CloseReason, Disposition, State
 from h1core.server.fairness import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
 
-from ..net.transport import READ, WRITE, Selector, Transport
-from .connection import Connection
+from ..net.transport import READ, WRITE, Transport, endpoints_of
 from .files import FileFailed, send_file
-from .pool import PENDING, FilePieces, InlinePieces, Job, PieceEnd, Pieces, Work, Workers
-from .responses import address_in_words, answer, close_quietly, log_access, overload_answer, release, send_first
+from .host import Signal
+from .request_body import RequestBody
+from .response_body import PENDING, BodySource, NoPiece
+from .responses import address_text, log_access, send_first
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .exchange import EngineExchange
+    from .pool import Job
 
 logger = logging.getLogger("h1core.server")
 
 LAST_EVENTS: Final = (Refused, TimedOut, Closed)
-A_BUG: Final = "the connection to %s is cut because of a bug"
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+OVER: Final = frozenset({State.ENDING, State.CLOSED})
+BUG_MESSAGE: Final = "the connection to %s is cut because of a bug"
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
 
-class Pump:
-    """The open connections, and what is done with each of them. Belongs to the loop's thread.
+class Session:
+    """One connection. Belongs to the engine's thread."""
 
-    `workers` run the handler, or nobody else does. `clock` is read for the access log and the workers alone.
-    """
+    __slots__ = (
+        "_body",
+        "_disposition",
+        "_engine",
+        "_is_dropped",
+        "began_at",
+        "conn",
+        "endpoints",
+        "exchange",
+        "interest",
+        "job",
+        "last_read_was_full",
+        "peer",
+        "sees_end",
+        "source",
+        "transport",
+        "waiters",
+    )
 
-    def __init__(
-        self,
-        handler: Handler,
-        core: ServerCore,
-        selector: Selector,
-        clock: Callable[[], float],
-        workers: Workers | None,
-        access_log: bool,
-    ) -> None:
-        self.connections: dict[Conn, Connection] = {}
-        self.unfinished: dict[Connection, None] = {}
-        """Whose turn ended before its work: a set in the order of arrival; one turn for each in a tick."""
-        self.dropped_completions = 0
-        """How often a worker was through with a request whose connection had gone."""
-        self.to_submit: list[Job] = []
-        """Requests that wait to be given to the workers."""
-        self._handler = handler
-        self._core = core
-        self._selector = selector
-        self._clock = clock
-        self._access_log = access_log
-        self._workers = workers
-        self._idle_read_bytes = core.limits.initial_buffer_bytes  # the `receive_bytes` of a connection that is idle
-        if workers is not None:
-            self._work = Work(handler, core.is_stale, core.limits.max_output_bytes, workers.post)
-
-    # Connections
-
-    def open(self, transport: Transport, peer: object) -> None:
-        """Take in an accepted connection."""
-        conn = self._core.connection_opened()
-        connection = Connection(transport, conn, peer, self._core.limits.max_memory_body_bytes)
-        self.connections[conn] = connection
-        self.pump(connection, [])
-
-    def drop(self, connection: Connection) -> None:
-        """Close the transport, and forget the connection. A second call does nothing."""
-        if self.connections.pop(connection.conn, None) is None:
-            return
-        if connection.interest:
-            self._selector.unregister(connection.transport)
-            connection.interest = 0
-        if connection.conn.disposition is Disposition.ABORT:
-            with contextlib.suppress(OSError):
-                connection.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        with contextlib.suppress(OSError):
-            connection.transport.close()
-        connection.end_job()
-        connection.body.give_up()
-        connection.end_stream()
-        self._core.connection_gone(connection.conn)
+    def __init__(self, engine: "Engine", transport: Transport, conn: Conn, peer: object) -> None:
+        self._engine = engine
+        self.transport = transport
+        self.conn = conn
+        self.peer = peer
+        self.endpoints = endpoints_of(transport, peer)
+        self.interest = 0
+        """The events that the selector waits for; 0 when the transport is not registered."""
+        self.began_at = 0.0
+        """When the request in hand was complete; for the access log and the workers."""
+        self.job: Job | None = None
+        """The request that a worker has."""
+        self.exchange: EngineExchange | None = None
+        """The request that a coroutine has."""
+        self.source: BodySource | None = None
+        """The rest of the response that is being streamed."""
+        self.sees_end = False
+        """The peer has closed its side, or the connection is lost."""
+        self.last_read_was_full = False
+        """The last read filled its buffer, so there is probably more."""
+        self._body = RequestBody(engine.core.limits.max_memory_body_bytes) if engine.collects_bodies else None
+        self._disposition = Disposition.KEEP
+        """What was done with the transport last."""
+        self.waiters: list[Signal] = []
+        """Coroutines that wait until something changes here."""
+        self._is_dropped = False
 
     # Turns
 
-    def serve_idle(self, connection: Connection) -> None:
-        """Serve a connection between two requests that the selector saw: a whole request is likely there.
+    def serve_idle(self) -> None:
+        """Serve a session between two requests whose transport is readable: a whole request is likely there.
 
-        Hot path: the steps are the pump's, for an exchange of one read, one handler and one write. What turns out
-        otherwise is left to the pump. A connection that is idle again owes nothing, has nothing waiting and waits for
-        what it waited for before; and its deadline has moved, if at all, to a later instant. So there is nothing for
-        `_settle` to ask (`Conn.is_idle`).
+        Hot path: the steps are those of `pump`, for one read, one request and one write. Everything else is left to
+        `pump`. A connection that is idle again owes nothing, and its deadline has only moved later, so `_settle` has
+        nothing to do (see `Conn.is_idle`).
         """
         is_blocked = False
         try:
-            events = self._receive(connection, self._idle_read_bytes)
+            if self.exchange is not None and not self._leave_exchange():
+                self._stop_reading()
+                return
+            events = self._receive(self._engine.idle_read_bytes)
             if len(events) == 1 and type(request := events[0]) is Request and request.end_stream:
                 events = []
-                request.endpoints = connection.endpoints
-                self._answer(connection, request)
-                if connection.job is not None:
-                    return  # frozen, and without a deadline
-                if connection.pieces is None:
-                    is_blocked = not self._write(connection)
-                    if connection.conn.is_idle:
+                request.endpoints = self.endpoints
+                self._engine.answer(self, request)
+                if self.exchange is not None or self.job is not None:
+                    return  # the application has it; no deadline runs
+                if self.source is None:
+                    is_blocked = not self._write()
+                    if self.conn.is_idle:
                         return
-            self._take_turn(connection, events, is_blocked)
-            self._settle(connection)
-        except Exception:
-            logger.exception(A_BUG, address_in_words(connection.peer))
-            self._cut(connection)
+            self._take_turn(events, is_blocked)
+            self._settle()
+        except Exception as error:  # noqa: BLE001 - logged in cut
+            self.cut(error)
 
-    def serve_ready(self, connection: Connection, mask: int) -> None:
-        """Serve what the selector saw, unless the connection was dropped in this same tick."""
-        if not connection.interest:
+    def serve_ready(self, mask: int) -> None:
+        """Serve what the selector reported, unless the session was dropped in this same tick."""
+        if not self.interest:
             return
-        if mask & READ and connection.job is not None:
-            # Frozen. It stays registered until something comes, which from ordinary clients nothing does.
-            self._register(connection, connection.interest & ~READ)
-        self.pump(connection, self.read(connection) if mask & READ else [])
+        events = self.read() if mask & READ else []
+        if mask & READ and not events and not self._may_read():
+            self._stop_reading()
+        self.pump(events)
 
-    def serve_unfinished(self, connections: dict[Connection, None]) -> None:
-        """Go on where turns have ended in an earlier tick."""
-        for connection in connections:
-            if connection.conn in self.connections and connection not in self.unfinished:
-                self.pump(connection, [])
+    def read(self) -> list[Event]:
+        """Read once, if the connection wants to, and return what came of it."""
+        return self._receive(self.conn.receive_bytes) if self._may_read() else []
 
-    def read(self, connection: Connection) -> list[Event]:
-        """Read once, if the connection wants to, and say what came of it."""
-        conn = connection.conn
-        if connection.job is not None or not conn.wants_read:
-            return []
-        return self._receive(connection, conn.receive_bytes)
-
-    def pump(self, connection: Connection, events: list[Event], job: Job | None = None) -> None:
-        """Give a connection its turn. Whatever goes wrong in it ends this connection, and no other (S10)."""
+    def pump(self, events: list[Event]) -> None:
+        """Give the session its turn. Whatever goes wrong in it ends this connection, and no other."""
         try:
-            if job is not None and job is connection.job:
-                self._hear_first(connection, job)
-            self._take_turn(connection, events)
-            self._settle(connection)
-        except Exception:
-            logger.exception(A_BUG, address_in_words(connection.peer))
-            self._cut(connection)
+            self._take_turn(events)
+            self._settle()
+            if self.waiters:
+                self.notify()
+            if self.exchange is not None:
+                self.exchange.cancel_if_gone()
+        except Exception as error:  # noqa: BLE001 - logged in cut
+            self.cut(error)
 
-    def _cut(self, connection: Connection) -> None:
-        """End a connection whose turn has failed."""
-        connection.conn.abort(CloseReason.APPLICATION_FAILED)
-        self.drop(connection)
+    def look(self) -> None:
+        """Read what has come by now, outside of a tick. Never raises."""
+        self.pump(self.read())
 
-    def _take_turn(self, connection: Connection, events: list[Event], is_blocked: bool = False) -> None:
-        """Move a connection as far as it goes within its turn: events, handler, responses, writes."""
-        conn = connection.conn
+    def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
+        """Move the connection as far as it goes within its turn: events, application, responses, writes."""
+        conn = self.conn
         taken = writes = 0
         has_more = False
         while True:
             for event in events:
-                self._take(connection, event)
+                self._take(event)
             taken += len(events)
-            if connection.pieces is not None:
-                has_more = self._stream(connection)
-            events = conn.next_events() if taken < EVENTS_PER_TURN else []
+            if self.source is not None:
+                has_more = self._stream()
+            events = conn.next_events() if taken < EVENTS_PER_TURN and not self._is_held_back() else []
             if events:
                 continue
             if is_blocked or not conn.output_bytes:
                 break
             writes += 1
-            is_blocked = not self._write(connection)
+            is_blocked = not self._write()
             if writes == WRITES_PER_TURN:
                 break
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
         if turn_is_over or (has_more and not conn.output_bytes):
-            self.unfinished[connection] = None
+            self._engine.unfinished[self] = None
 
-    def _take(self, connection: Connection, event: Event) -> None:
-        """Act on one event: a request is answered once it is whole."""
+    def _take(self, event: Event) -> None:
+        """Act on one event. A request is answered once it is whole, or at once if its handler streams."""
         if type(event) is Request:
-            event.endpoints = connection.endpoints
+            event.endpoints = self.endpoints
         elif isinstance(event, LAST_EVENTS):
-            connection.end_stream()
-        request = connection.body.take(event, connection.conn)
-        if request is not None:
-            self._answer(connection, request)
+            self.end_source()
+        if self._body is not None:
+            request = self._body.take(event, self.conn)
+            if request is not None:
+                self._engine.answer(self, request)
+        elif type(event) is Request:
+            self._engine.answer(self, event)
+        elif self.exchange is not None:
+            self.exchange.take(event)
 
-    # Requests
+    # Responses
 
-    def _answer(self, connection: Connection, request: Request) -> None:
-        """Run the handler, or let a worker do it; what it raises is a 500."""
-        if self._workers is not None:
-            self._dispatch(connection, request)
-            return
-        if self._access_log:
-            connection.began_at = self._clock()
-        first, pieces, lead = answer(self._handler, request, takes_whole=True)
-        if pieces is None:
-            self._begin_response(connection, request, first, None)
-            release(request)
-        elif type(pieces) is WholeBody:
-            self._begin_response(connection, request, first, None)
-            close_quietly(pieces)
-            release(request)
-        elif type(pieces) is FileBody:
-            self._begin_response(connection, request, first, FilePieces(pieces))
-            release(request)
-        else:
-            self._begin_response(connection, request, first, InlinePieces(pieces, request, lead))
-
-    def _begin_response(self, connection: Connection, request: Request, first: Response, pieces: Pieces | None) -> None:
-        """Send what comes first, and let the pieces follow."""
-        sent = send_first(connection.conn, request, first)
+    def begin_response(self, request: Request, first: Response, source: BodySource | None) -> None:
+        """Queue the first part of a response; the engine takes the rest of the body from `source`."""
+        sent = send_first(self.conn, request, first)
         if sent is first:
-            connection.pieces = pieces
-        elif pieces is not None:
-            pieces.close()
-        if self._access_log:
-            log_access(connection.peer, request, sent, self._clock() - connection.began_at)
+            self.source = source
+        elif source is not None:
+            source.close()
+        if self._engine.access_log:
+            self.log_response(request, sent)
 
-    # Workers
+    def log_response(self, request: Request, sent: Response) -> None:
+        """Write the line of the access log for a response that has begun."""
+        log_access(self.peer, request, sent, self._engine.clock() - self.began_at)
 
-    def _dispatch(self, connection: Connection, request: Request) -> None:
-        """Give a request to the workers, or turn it away."""
-        connection.began_at = self._clock()
-        if not self._core.request_ready(connection.conn):
-            self._turn_away(connection, request)
-            release(request)
-            return
-        connection.job = Job(connection, request, connection.began_at, self._work)
-        self.to_submit.append(connection.job)
+    def end_job(self) -> None:
+        """Tell a worker that nobody waits for its response any more."""
+        job, self.job = self.job, None
+        if job is not None:
+            job.abandon()
 
-    def _turn_away(self, connection: Connection, request: Request) -> None:
-        """Answer 503."""
-        self._begin_response(connection, request, overload_answer(request), None)
+    def end_source(self) -> None:
+        """Let whoever makes the body clean up, however the response ended."""
+        source, self.source = self.source, None
+        if source is not None:
+            source.close()
 
-    def submit_jobs(self, workers: Workers) -> None:
-        """Let the workers have the requests that wait.
-
-        All at once: with each one alone, a worker would take the interpreter from the loop at its next system call.
-        """
-        for job in self.to_submit:
-            workers.submit(job)
-        self.to_submit.clear()
-
-    def hear(self, job: Job) -> None:
-        """See how far a worker is: begin the response, or go on with it, unless the connection has gone."""
-        connection = job.owner
-        assert isinstance(connection, Connection)
-        is_gone = connection.conn not in self.connections
-        if job.is_over and not job.is_counted:
-            job.is_counted = True
-            self._core.request_done()
-            self.dropped_completions += is_gone
-        if not is_gone:
-            self.pump(connection, [], job)
-        if job.pieces is not None and job.pieces is not connection.pieces:
-            job.pieces.close()
-
-    def _hear_first(self, connection: Connection, job: Job) -> None:
-        """Begin the response, or turn the request away that was found too old."""
-        connection.job = None
-        if job.first is None:
-            self._core.request_stale(connection.conn)
-            self._turn_away(connection, job.request)
-        else:
-            self._begin_response(connection, job.request, job.first, job.pieces)
-
-    # Bytes
-
-    def _receive(self, connection: Connection, size: int) -> list[Event]:
-        """Read at most so many bytes, and say what came of them."""
-        try:
-            data = connection.transport.recv(size)
-        except (BlockingIOError, InterruptedError):
-            return []
-        except OSError:
-            return connection.conn.connection_lost()
-        return connection.conn.receive_data(data)
-
-    def _stream(self, connection: Connection) -> bool:
-        """Take pieces of body from the application while the peer keeps up; what it raises cuts the connection.
+    def _stream(self) -> bool:
+        """Take pieces of the body while the peer keeps up; what the application raises cuts the connection.
 
         Returns whether there may be more at once.
         """
-        conn = connection.conn
-        pieces = connection.pieces
-        assert pieces is not None
-        most = 0 if pieces.is_lent else self._core.limits.max_output_bytes
+        conn = self.conn
+        source = self.source
+        assert source is not None
+        most = 0 if source.is_by_reference else self._engine.core.limits.max_output_bytes
         try:
             for _ in range(PIECES_PER_TURN):
                 if conn.output_bytes > most:
                     return True
-                piece = pieces.next_piece()
+                piece = source.next_piece()
                 if piece is PENDING:
                     return False
-                if isinstance(piece, PieceEnd):
+                if isinstance(piece, NoPiece):
                     conn.send(EndOfMessage())
-                    connection.end_stream()
+                    self.end_source()
                     return False
                 conn.send(piece if type(piece) is FileSlice else Data(piece))
-        except Exception:
-            logger.exception(
-                "the handler's body failed; the connection to %s is cut", address_in_words(connection.peer)
-            )
+        except (Exception, SystemExit):
+            logger.exception("the handler's body failed; the connection to %s is cut", address_text(self.peer))
             conn.abort(CloseReason.APPLICATION_FAILED)
-            connection.end_stream()
+            self.end_source()
             return False
         return True
 
-    def _write(self, connection: Connection) -> bool:
-        """Write the next buffer, or some of a file, and say whether the socket would take more."""
-        conn = connection.conn
+    # Coroutines: called between two ticks
+
+    def write_out(self) -> bool:
+        """Write what is owed, outside of a turn; whether nothing is left to be written. Never raises."""
+        conn = self.conn
+        try:
+            for _ in range(WRITES_PER_TURN):
+                if not conn.output_bytes or not self._write():
+                    break
+            if conn.is_idle and self.interest == READ:
+                return True  # fast path: there is nothing to settle
+            self._settle()
+            is_written = not conn.output_bytes
+            if is_written and self.waiters:
+                self.notify()
+            if self.exchange is not None and self.exchange.is_complete:
+                self._engine.give_turn(self)  # there may be another request, also if the coroutine goes on
+        except Exception as error:  # noqa: BLE001 - logged in cut
+            self.cut(error)
+            return True
+        return is_written
+
+    async def wait_for_change(self) -> None:
+        """Wait until this session has had a turn, or something else about it changed."""
+        signal = self._engine.host.new_signal()
+        self.waiters.append(signal)
+        try:
+            if not self._is_dropped:
+                self._settle()  # after the signal is there: what this changes must be seen
+                await signal.wait()
+        finally:
+            if signal in self.waiters:
+                self.waiters.remove(signal)
+
+    def notify(self) -> None:
+        """Let the coroutines that wait here look again."""
+        waiters, self.waiters = self.waiters, []
+        for signal in waiters:
+            signal.set()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the peer has closed its side, or the connection is over."""
+        return self.sees_end or self.conn.state in OVER
+
+    def exchange_over(self) -> None:
+        """The coroutine has ended: go on with the next request, or let the connection end."""
+        self.exchange = None
+        if self._is_dropped:
+            self._engine.connection_gone(self.conn)
+        elif not self.conn.is_idle or self.interest != READ:
+            self._engine.unfinished.pop(self, None)
+            self.pump([])
+            self._engine.wake()
+
+    def _is_held_back(self) -> bool:
+        """Whether the next request must wait for a coroutine that goes on after its response: too many others do.
+
+        If not, the coroutine is left to itself from here on.
+        """
+        exchange = self.exchange
+        return exchange is not None and exchange.is_complete and not self._leave_exchange()
+
+    def _leave_exchange(self) -> bool:
+        """Go on without a coroutine whose response is complete; whether that may be."""
+        exchange = self.exchange
+        assert exchange is not None
+        if not self._engine.core.background_begins():
+            return False
+        self._engine.detached[exchange] = self._engine.core.background_done
+        self.exchange = None
+        return True
+
+    # Bytes
+
+    def _may_read(self) -> bool:
+        return self.job is None and self.conn.wants_read and not self._is_held_back()
+
+    def _receive(self, size: int) -> list[Event]:
+        """Read at most `size` bytes, and return what came of them."""
+        try:
+            data = self.transport.recv(size)
+        except (BlockingIOError, InterruptedError):
+            self.last_read_was_full = False
+            return []
+        except OSError:
+            self.sees_end = True
+            return self.conn.connection_lost()
+        self.last_read_was_full = len(data) == size
+        if not data:
+            self.sees_end = True
+        return self.conn.receive_data(data)
+
+    def _write(self) -> bool:
+        """Write the next buffer, or some of a file; whether the transport would take more."""
+        conn = self.conn
         data = conn.data_to_send()
         try:
             if data:
-                sent = connection.transport.send(data)
+                sent = self.transport.send(data)
                 has_room = sent == len(data)
             else:
                 part = conn.file_to_send()
                 assert part is not None, "something is to be written"
-                sent, has_room = send_file(connection.transport, part)
+                sent, has_room = send_file(self.transport, part)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
+            self.sees_end = True
             for event in conn.connection_lost():
-                self._take(connection, event)
+                self._take(event)
             return False
         except FileFailed as error:
-            who = address_in_words(connection.peer)
+            who = address_text(self.peer)
             logger.error("a file cannot be sent to its end, the connection to %s is cut: %s", who, error)
             conn.abort(CloseReason.APPLICATION_FAILED)
-            connection.end_stream()
+            self.end_source()
             return False
         conn.data_sent(sent)
         return has_room
 
     # What comes next
 
-    def _settle(self, connection: Connection) -> None:
+    def _settle(self) -> None:
         """Do what the connection's disposition says, or arrange for its next turn."""
-        conn = connection.conn
+        conn = self.conn
         disposition = conn.disposition
-        if disposition is not connection.disposition:
-            connection.disposition = disposition
+        if disposition is not self._disposition:
+            self._disposition = disposition
             if disposition is not Disposition.LINGER:
-                self.drop(connection)
+                self.drop()
                 return
             with contextlib.suppress(OSError):  # the peer may have gone first
-                connection.transport.shutdown(socket.SHUT_WR)
-        self._set_interest(connection)
-        self._core.connection_pumped(conn)
+                self.transport.shutdown(socket.SHUT_WR)
+        self._set_interest()
+        if self._engine.core.connection_pumped(conn):
+            self._engine.deadline_moved()
+            self._engine.wake()
 
-    def _set_interest(self, connection: Connection) -> None:
-        """Let the selector wait for what the connection waits for."""
-        conn = connection.conn
-        if connection.job is None:
-            interest = READ if conn.wants_read else 0
+    def _set_interest(self) -> None:
+        """Let the selector wait for what the connection waits for.
+
+        While the application has the request, reading stays registered until something comes that is not wanted
+        (`_stop_reading`): from ordinary clients nothing does.
+        """
+        conn = self.conn
+        if self.job is not None:
+            interest = self.interest & READ
+        elif self.exchange is not None:
+            interest = READ if self.interest & READ or conn.wants_read else 0
         else:
-            interest = connection.interest & READ
+            interest = READ if conn.wants_read else 0
         if conn.output_bytes:
             interest |= WRITE
-        if interest != connection.interest:
-            self._register(connection, interest)
+        if interest != self.interest:
+            self._register(interest)
 
-    def _register(self, connection: Connection, interest: int) -> None:
+    def _stop_reading(self) -> None:
+        if self.interest & READ:
+            self._register(self.interest & ~READ)
+
+    def _register(self, interest: int) -> None:
         """Change what the selector waits for."""
-        if not connection.interest:
-            self._selector.register(connection.transport, interest, connection)
+        selector = self._engine.selector
+        if not self.interest:
+            selector.register(self.transport, interest, self)
         elif interest:
-            self._selector.modify(connection.transport, interest, connection)
+            selector.modify(self.transport, interest, self)
         else:
-            self._selector.unregister(connection.transport)
-        connection.interest = interest
+            selector.unregister(self.transport)
+        self.interest = interest
+
+    def cut(self, error: Exception) -> None:
+        """End a session whose turn has failed."""
+        logger.error(BUG_MESSAGE, address_text(self.peer), exc_info=error)
+        self.conn.abort(CloseReason.APPLICATION_FAILED)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the transport, and forget the session. A second call does nothing."""
+        if self._is_dropped:
+            return
+        self._is_dropped = True
+        engine = self._engine
+        del engine.sessions[self.conn]
+        engine.unfinished.pop(self, None)
+        if self.interest:
+            engine.selector.unregister(self.transport)
+            self.interest = 0
+        if self.conn.disposition is Disposition.ABORT:
+            with contextlib.suppress(OSError):
+                self.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        with contextlib.suppress(OSError):
+            self.transport.close()
+        self.end_job()
+        self.end_source()
+        if self._body is not None:
+            self._body.give_up()
+        exchange = self.exchange
+        if exchange is None or self._is_left_behind(exchange):
+            engine.connection_gone(self.conn)
+
+    def _is_left_behind(self, exchange: "EngineExchange") -> bool:
+        """Let the coroutine know that the connection is over; whether its place is free although it still runs.
+
+        It is not free while a coroutine works on a response: or a client that connects, asks and leaves, again and
+        again, could start any number of them.
+        """
+        if self.waiters:
+            self.notify()
+        if exchange.is_complete and self._leave_exchange():
+            return True
+        self._engine.detached[exchange] = self.exchange_over
+        exchange.cancel_if_gone()
+        return False

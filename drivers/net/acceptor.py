@@ -21,18 +21,31 @@ OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, 
 
 
 class Acceptor:
-    """The listeners of a server.
+    """The listeners of a server, registered with the selector exactly while newcomers may be accepted.
 
     One descriptor is held back. When there are no others it is given up for a moment, to take one newcomer from the
     backlog and let it go: the listener would else be ready for ever, and the newcomer would hang.
     """
 
-    def __init__(self, listeners: Sequence[Listener], core: ServerCore) -> None:
+    def __init__(self, listeners: Sequence[Listener], core: ServerCore, selector: Selector) -> None:
         self._listeners = list(listeners)
         self._core = core
+        self._selector = selector
+        self._is_listening = False
         self._is_reported = False
         self._spare_fd: int | None = None
         self._keep_spare_fd()
+
+    def listen_or_rest(self) -> None:
+        """Wait for newcomers if they may be accepted, else wait for none."""
+        may_accept = self._core.may_accept
+        if may_accept is not self._is_listening:
+            self._is_listening = may_accept
+            for listener in self._listeners:
+                if may_accept:
+                    self._selector.register(listener, READ, listener)
+                else:
+                    self._selector.unregister(listener)
 
     def accept(self, listener: Listener) -> Iterator[tuple[Transport, object]]:
         """Newcomers and their addresses, until accepting would wait, or others should have their turn.
@@ -49,11 +62,11 @@ class Acceptor:
             except ConnectionError:
                 continue  # it was reset while it waited; the next one may be fine
             except OSError as error:
-                self.rest_after(error)
+                self._rest_after(error)
                 if error.errno in OUT_OF_RESOURCES:
                     self._let_one_go(listener)
                 return
-            self.worked()
+            self._is_reported = False
             if isinstance(transport, socket.socket):
                 transport.setblocking(False)
                 with contextlib.suppress(OSError):  # no TCP, or gone already, which reading will show
@@ -70,16 +83,12 @@ class Acceptor:
                     found = True
                     yield newcomer
 
-    def rest_after(self, error: Exception) -> None:
+    def _rest_after(self, error: Exception) -> None:
         """Let accepting rest for a moment; said once, until it works again."""
         self._core.accept_failed()
         if not self._is_reported:
             logger.error("accepting connections rests until it works again: %s", error)
             self._is_reported = True
-
-    def worked(self) -> None:
-        """Take note that accepting works."""
-        self._is_reported = False
 
     def _let_one_go(self, listener: Listener) -> None:
         """Take a newcomer from the backlog by the descriptor that was held back, and close it."""
@@ -99,7 +108,10 @@ class Acceptor:
     def close_listeners(self) -> None:
         """Accept nobody any more. A second call does nothing."""
         for listener in self._listeners:
+            if self._is_listening:
+                self._selector.unregister(listener)
             listener.close()
+        self._is_listening = False
         self._listeners.clear()
 
     def close(self) -> None:
@@ -108,31 +120,3 @@ class Acceptor:
         if self._spare_fd is not None:
             os.close(self._spare_fd)
             self._spare_fd = None
-
-
-class SelectorAcceptor(Acceptor):
-    """Listeners that are registered with a selector exactly while newcomers may be accepted."""
-
-    def __init__(self, listeners: Sequence[Listener], core: ServerCore, selector: Selector) -> None:
-        super().__init__(listeners, core)
-        self._selector = selector
-        self._is_listening = False
-
-    def listen_or_rest(self) -> None:
-        """Wait for newcomers if they may be accepted, else wait for none."""
-        may_accept = self._core.may_accept
-        if may_accept is not self._is_listening:
-            self._is_listening = may_accept
-            for listener in self._listeners:
-                if may_accept:
-                    self._selector.register(listener, READ, listener)
-                else:
-                    self._selector.unregister(listener)
-
-    def close_listeners(self) -> None:
-        """Accept nobody any more. A second call does nothing."""
-        if self._is_listening:
-            for listener in self._listeners:
-                self._selector.unregister(listener)
-        self._is_listening = False
-        super().close_listeners()

@@ -66,6 +66,10 @@ if hasattr(select, "epoll"):
                 for descriptor, event in ready
             ]
 
+        def fileno(self) -> int:
+            """A descriptor that is readable when something is ready, for another event loop to wait for."""
+            return self._epoll.fileno()
+
         def close(self) -> None:
             """Give the descriptor back."""
             self._registered.clear()

@@ -18,7 +18,10 @@ WRITE: Final = 2
 
 
 def endpoints_of(transport: object, peer: object, scheme: str = "http") -> Endpoints:
-    """Who talks to whom over a transport whose peer has this address. Never raises."""
+    """Who talks to whom over a transport whose peer has this address; or what the transport says. Never raises."""
+    endpoints = getattr(transport, "endpoints", None)
+    if isinstance(endpoints, Endpoints):
+        return endpoints
     try:
         own = transport.getsockname() if hasattr(transport, "getsockname") else None
     except OSError:

@@ -4,6 +4,8 @@ A handler gets a whole request and returns a `Response`. Wrappers for other inte
 handlers; drivers run them and know nothing else.
 """
 
+import functools
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import BinaryIO, Final, Protocol, TypeAlias
 
@@ -206,3 +208,12 @@ def close_pieces(pieces: object) -> None:
     close = getattr(pieces, "close", None)
     if close is not None:
         close()
+
+
+def is_async(app: Callable[..., object]) -> bool:
+    """Calling it gives an awaitable: an `async def`, a partial or a bound method of one, or an instance of such."""
+    while isinstance(app, functools.partial):
+        app = app.func
+    return inspect.iscoroutinefunction(app) or (
+        not inspect.isclass(app) and inspect.iscoroutinefunction(type(app).__call__)
+    )

@@ -19,14 +19,14 @@ class StartupFailed(LocalError):
 
 
 class Signal(Protocol):
-    """An event of a driver's: set once."""
+    """Wakes one waiting task of an event loop, once. It may be set before anybody waits."""
 
     def set(self) -> None:
-        """Let all who wait go on."""
+        """Let `wait` return. A second call does nothing. Never raises."""
         ...
 
-    async def wait(self) -> object:
-        """Wait until it is set."""
+    async def wait(self) -> None:
+        """Return when the signal is set, at once if it is already. Raises only what cancels the task."""
         ...
 
 

@@ -13,7 +13,7 @@ No socket and no sleep. Whatever a client does, the server has seen and dealt wi
 call returns; time passes in `wait` only, from one deadline to the next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from h1core.config import Limits, Timeouts
@@ -39,6 +39,10 @@ class Backend(Protocol):
 
     def settle(self) -> None:
         """Let the server do all that it can do now."""
+        ...
+
+    def settle_threads(self, is_done: Callable[[], bool]) -> None:
+        """Let threads that the application has started itself finish, until `is_done`; for real time, not for long."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -124,16 +128,18 @@ class Peer:
 class Client:
     """A client of an application: a handler, WSGI or ASGI, told apart as on the command line, or by `interface`.
 
-    Sync ones run on the readiness loop, inline, or with `threads` one after the other as if on so many worker threads.
-    Async ones run on trio, in a thread of its own that works only while a call here waits for it, and with their
-    lifespan. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError
-    when the application is none, RuntimeError when it does not start.
+    `driver` is that of the command line: sync applications run on the selectors driver, inline, or with `threads` one
+    after the other as if on so many worker threads. Async ones run on asyncio, or on trio if that is asked for, with
+    their lifespan: on asyncio in this thread, on trio in one that works only while a call here waits for it. `limits`
+    and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError when the
+    application is none, RuntimeError when it does not start.
     """
 
     def __init__(
         self,
         app: Any,
         *,
+        driver: str = "auto",
         interface: str = "auto",
         root_path: str = "",
         threads: int = 0,
@@ -141,16 +147,19 @@ class Client:
         timeouts: Timeouts | None = None,
     ) -> None:
         # Here and not above: h1core.testing alone loads no driver.
-        from h1core.drivers.cli.app_interface import ADAPTERS, needs_trio
-        from h1core.drivers.cli.app_loader import interface_of
+        from h1core.drivers.app_interface import handler_of, runs_on_a_loop
 
-        interface = interface_of(app) if interface == "auto" else interface
-        handler = ADAPTERS[interface](app, threads, root_path)
+        handler = handler_of(app, interface, threads=threads, root_path=root_path)
+        is_async = runs_on_a_loop(handler)
         self._backend: Backend
-        if needs_trio(app, interface):
+        if driver == "trio":
             from h1core.testing.trio_loop import TrioBackend
 
             self._backend = TrioBackend(handler, limits, timeouts)
+        elif driver == "asyncio" or (driver == "auto" and is_async):
+            from h1core.testing.asyncio_loop import AsyncioBackend
+
+            self._backend = AsyncioBackend(handler, 0, limits, timeouts)
         else:
             from h1core.testing.loop import LoopBackend
 
@@ -170,6 +179,7 @@ class Client:
         head = "".join(f"{name}: {value}\r\n" for name, value in fields)
         peer = self.connect()
         peer.send(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        self._backend.settle_threads(lambda: peer.sees_end)
         return peer.answer(method)
 
     def get(self, target: str, headers: Fields = ()) -> Answer:

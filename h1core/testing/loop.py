@@ -1,5 +1,7 @@
 """The readiness loop in memory, for `Client`."""
 
+from collections.abc import Callable
+
 from h1core.app.handler import Handler
 from h1core.config import Limits, Timeouts
 from h1core.drivers.engine.pool import Job
@@ -48,9 +50,12 @@ class LoopBackend:
             while self._workers.jobs:
                 self._workers.run_next()
             self._server.tick(0)
-            if self._server.is_idle and not self._network.selector.has_ready and not self._workers.jobs:
+            if self._server.engine.is_idle and not self._network.selector.has_ready and not self._workers.jobs:
                 return
         raise AssertionError(f"the server is still busy after {MAX_TICKS} rounds")
+
+    def settle_threads(self, is_done: Callable[[], bool]) -> None:
+        """Nothing: the application has no threads of its own to wait for."""
 
     def wait(self, seconds: float) -> None:
         """Tick from deadline to deadline."""

@@ -15,6 +15,7 @@ when nothing is ready.
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from h1core.testing.clock import FakeClock
@@ -220,6 +221,8 @@ class MemorySelector:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self._keys: dict[Any, MemoryKey] = {}
+        self.on_event: Callable[[], None] = lambda: None
+        """Called when something may be ready, for an event loop that has no descriptor to wait for."""
         self.calls = 0
         """How often something was registered, modified or unregistered."""
 
@@ -254,6 +257,8 @@ class MemorySelector:
             if timeout is None:
                 raise Deadlock("nothing is ready, and nothing will be")
             self._clock.advance(max(0.0, timeout))
+        else:
+            self.on_event()  # what is still ready after this is to be reported again
         return ready
 
     def close(self) -> None:
@@ -281,6 +286,10 @@ class MemoryNetwork:
     def listen(self) -> MemoryListener:
         """A new listener."""
         return MemoryListener(self, self.next_fd())
+
+    def wake(self) -> None:
+        """Let an event loop look at what clients have done: they act at once, and tell nobody."""
+        self.selector.on_event()
 
     def make_stream(self, window_bytes: int) -> _Stream:
         """The server's end of a new connection; a subclass may have one that behaves worse."""

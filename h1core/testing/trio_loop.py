@@ -15,7 +15,6 @@ from h1core.app.exchange import StreamingHandler
 from h1core.app.handler import AsyncHandler
 from h1core.config import Limits, Timeouts
 from h1core.drivers.trio_driver import Server
-from h1core.drivers.trio_lifespan import lifespan_of
 from h1core.testing.clock import WALL_CLOCK_START_S
 from h1core.testing.network import MemoryClient
 from h1core.testing.trio_network import TrioMemoryNetwork
@@ -61,7 +60,6 @@ class TrioBackend:
             limits=self._limits,
             timeouts=self._timeouts,
             wall_clock=lambda: WALL_CLOCK_START_S + self._clock.current_time(),
-            lifespan=lifespan_of(self._handler),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._server.serve)
@@ -94,6 +92,9 @@ class TrioBackend:
     async def _settle(self) -> None:
         self._network.wake()
         await trio.testing.wait_all_tasks_blocked()
+
+    def settle_threads(self, is_done: Callable[[], bool]) -> None:
+        """Nothing: the application has no threads of its own to wait for."""
 
     def wait(self, seconds: float) -> None:
         """Let the clock jump from deadline to deadline."""

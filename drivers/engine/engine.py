@@ -1,0 +1,353 @@
+"""The engine: every connection of a server on one thread, one bounded round at a time.
+
+Theory
+------
+The engine has the selector, the transports and the `Conn`s. A host (host.py) owns the thread: it waits until the
+engine's descriptor is readable or `next_deadline` has come, and calls `tick`. What is done with one connection is in
+session.py, how the application is run in runners.py.
+
+`tick` is one round: ask the selector, serve what is ready, do what is due. Of what is ready, connections between two
+requests come first: a whole request is likely there, while others are new, or send in pieces. Next come the results of
+the workers, which then get those requests. The others may have to wait for the next tick, but not twice in a row. Due
+is what was due when the selector was asked: what came while an application held the thread is read before a deadline is
+looked at. Given the same clock, selector and transports, a tick does the same.
+
+No coroutine runs inside a tick: the host starts the tasks of `new_exchanges` after it, and what a coroutine does to its
+session happens between two ticks. When that changes what is to be done next, the engine calls `Host.wake`.
+
+`begin_drain` and `stop` may come from any thread or signal handler, at any moment: they leave a note for the next tick
+and wake the selector.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, TypedDict
+
+from h1core.app.exchange import StreamingHandler
+from h1core.app.handler import AsyncHandler, Handler, is_async
+from h1core.config import Limits, Timeouts
+from h1core.errors import LocalError
+from h1core.events import Request
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason
+from h1core.server import Phase, ServerCore
+
+from ..net.acceptor import Acceptor
+from ..net.selector import default_selector
+from ..net.transport import READ, Listener, Selector, Transport
+from ..net.wake import WakeChannel
+from .exchange import EngineExchange
+from .host import Host
+from .pool import Pool, Workers
+from .runners import CoroutineRunner, InlineRunner, WorkerRunner
+from .session import Session
+
+logger = logging.getLogger("h1core.server")
+
+AnyHandler = Handler | AsyncHandler | StreamingHandler
+
+STOPPED: Final = Phase.STOPPED
+
+
+class Options(TypedDict, total=False):
+    """Options of a server, alike on all hosts. `Engine` says what they mean."""
+
+    limits: Limits | None
+    timeouts: Timeouts | None
+    wall_clock: Callable[[], float]
+    selector: Selector | None
+    access_log: bool
+    threads: int
+    workers: Workers | None
+    cancel_on_disconnect: bool
+
+
+class Engine:
+    """The connections of one server. All methods but `begin_drain` and `stop` belong to one thread.
+
+    A sync `handler` runs inline, or with `threads` on so many worker threads, for which tests may put `workers` in; an
+    async one runs as tasks of the `host`. All get whole requests, but for a `StreamingHandler`. With
+    `cancel_on_disconnect` an async handler is cancelled when its client goes away before the response has begun.
+
+    `listeners` are non-blocking; the engine closes them. `clock` and `wall_clock` give seconds. With `access_log`, each
+    answered request is a line on the logger `h1core.access`.
+    """
+
+    def __init__(
+        self,
+        handler: AnyHandler,
+        host: Host,
+        *,
+        listeners: Sequence[Listener],
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+        selector: Selector | None = None,
+        access_log: bool = False,
+        threads: int = 0,
+        workers: Workers | None = None,
+        cancel_on_disconnect: bool = False,
+    ) -> None:
+        streams = isinstance(handler, StreamingHandler)
+        runs_coroutines = streams or is_async(handler)
+        self.clock = clock
+        self.host = host
+        self.access_log = access_log
+        self.cancel_on_disconnect = cancel_on_disconnect
+        self.collects_bodies = not streams
+        """Whether requests are collected whole before they are answered."""
+        self.core = ServerCore(
+            limits,
+            timeouts,
+            clock=clock,
+            wall_clock=wall_clock,
+            upgrades=handler.upgrades if isinstance(handler, StreamingHandler) else (),
+            workers=0 if runs_coroutines else threads,
+        )
+        self.selector: Selector = selector or default_selector()
+        self.idle_read_bytes = self.core.limits.initial_buffer_bytes
+        """What a connection reads at a time while it is idle."""
+        self.sessions: dict[Conn, Session] = {}
+        self.unfinished: dict[Session, None] = {}
+        """Sessions whose turn ended before their work, in the order of arrival; each gets one turn in a tick."""
+        self.new_exchanges: deque[EngineExchange] = deque()
+        """Requests for coroutines that were not started yet. The host takes them after each tick."""
+        self.detached: dict[EngineExchange, Callable[[], None]] = {}
+        """Coroutines whose session does not wait for them, and what is to be called when they are over."""
+        self.is_stopping = False
+        """The engine is closed, or about to be: coroutines are cancelled for that."""
+        self._wake = WakeChannel()
+        self.selector.register(self._wake, READ, self._wake)
+        self._workers: WorkerRunner | None = None
+        self.answer: Callable[[Session, Request], None]
+        if runs_coroutines:
+            self.answer = CoroutineRunner(handler, self).answer  # type: ignore[arg-type]  # is_async has told
+        elif threads:
+            self._workers = WorkerRunner(handler, self, workers or Pool(threads, self._wake.wake))  # type: ignore[arg-type]  # as above
+            self.answer = self._workers.answer
+        else:
+            self.answer = InlineRunner(handler, self).answer  # type: ignore[arg-type]  # as above
+        self._acceptor = Acceptor(listeners, self.core, self.selector)
+        self._made_others_wait = False  # in the last tick
+        self._is_ticking = False
+        self._is_closed = False
+        self._drain_asked = False
+        self._stop_asked = False
+        self.is_ending = False
+        """A drain has begun, or `stop` was called: `is_over` may become true."""
+        self.deadline_at = -inf
+        """The instant for the next tick if nothing becomes ready."""
+        self._must_ask_admission = True
+        self._hints: set[str] = set()
+
+    # Rounds
+
+    def tick(self, max_wait: float | None = 0) -> None:
+        """Do one round: wait until something is ready or due, `max_wait` seconds at most, and serve it.
+
+        Raises what the selector raises, and LocalError when it is called from within itself.
+        """
+        if self._is_ticking:
+            raise LocalError("the server is in the middle of a round; a handler must not call its tick")
+        if self.is_ending and self.is_over:
+            return
+        self._is_ticking = True
+        try:
+            if self._drain_asked:
+                self._start_drain()
+            self._do_round(max_wait)
+        finally:
+            self._is_ticking = False
+
+    def _do_round(self, max_wait: float | None) -> None:
+        if self._must_ask_admission:
+            self._must_ask_admission = False
+            self._acceptor.listen_or_rest()
+        unfinished, self.unfinished = self.unfinished, {}
+        behind: list[tuple[object, int]] = []
+        events = self.selector.select(0 if max_wait == 0 or unfinished else self._wait_s(max_wait))
+        seen_at = self.clock()
+        for key, mask in events:
+            ready = key.data
+            if type(ready) is Session and ready.conn.is_idle:
+                ready.serve_idle()
+            elif type(ready) is WakeChannel:
+                ready.clear()
+            else:
+                behind.append((ready, mask))
+        workers = self._workers
+        if workers is not None:
+            workers.take_results()
+            if workers.has_ready_jobs:
+                workers.submit_jobs()
+                if behind and not self._made_others_wait:
+                    self._made_others_wait = True
+                    self.unfinished = unfinished | self.unfinished
+                    return
+        self._made_others_wait = False
+        for other, mask in behind:
+            if type(other) is Session:
+                other.serve_ready(mask)
+            else:
+                self._accept(other)  # type: ignore[arg-type]  # a Listener is all that is left
+        for session in unfinished:
+            if session.conn in self.sessions and session not in self.unfinished:
+                session.pump([])
+        if seen_at >= self.deadline_at:
+            for conn in self.core.due_connections(seen_at, len(events)):
+                self.sessions[conn].pump(conn.handle_deadline())
+            self._must_ask_admission = True  # accepting may have rested until now
+            self.deadline_moved()
+        if workers is not None and workers.has_ready_jobs:
+            workers.submit_jobs()
+
+    def _wait_s(self, max_wait: float | None) -> float | None:
+        """How long the selector may wait."""
+        self.deadline_moved()
+        if self.deadline_at == inf:
+            return max_wait
+        wait = max(0.0, self.deadline_at - self.clock())
+        return wait if max_wait is None else min(wait, max_wait)
+
+    def deadline_moved(self) -> None:
+        """Find out when the next tick is due, now that it may be another instant than `deadline_at` says."""
+        deadline = self.core.next_deadline
+        self.deadline_at = inf if deadline is None else deadline
+        if self.is_ending and not self.sessions:  # coroutines may be left, which end with the drain
+            self.deadline_at = min(self.deadline_at, self.core.drain_deadline or inf)
+
+    def watch(self, on_event: Callable[[], None]) -> int | None:
+        """A descriptor that is readable when a tick has something to do, for another event loop to wait for.
+
+        Transports without a descriptor (in memory, or streams of the host) let the selector call `on_event` instead;
+        None when all are such. Raises LocalError on systems whose selector has no descriptor either.
+        """
+        selector = self.selector
+        calls_back = hasattr(selector, "on_event")
+        if calls_back:
+            selector.on_event = on_event  # type: ignore[attr-defined]  # as just asked
+        if hasattr(selector, "fileno"):
+            descriptor: int = selector.fileno()
+            return descriptor
+        if not calls_back:
+            raise LocalError(
+                "this system's selector has no descriptor that another event loop could wait for; "
+                "use --driver selectors"
+            )
+        return None
+
+    def wake(self) -> None:
+        """Let the host call `tick` soon, unless it is in one."""
+        if not self._is_ticking:
+            self.host.wake()
+
+    def give_turn(self, session: Session) -> None:
+        """Give a session a turn in the next tick."""
+        self.unfinished[session] = None
+        self.wake()
+
+    # Connections
+
+    def _accept(self, listener: Listener) -> None:
+        """Take in those who wait, as far as there is room."""
+        for transport, peer in self._acceptor.accept(listener):
+            self.open(transport, peer)
+        self._must_ask_admission = True  # the limit may be reached, or accepting have failed
+        self.deadline_moved()
+
+    def open(self, transport: Transport, peer: object) -> None:
+        """Take in an accepted connection."""
+        conn = self.core.connection_opened()
+        session = self.sessions[conn] = Session(self, transport, conn, peer)
+        session.pump([])
+
+    def connection_gone(self, conn: Conn) -> None:
+        """Take note that a connection is over, and no coroutine works for it any more."""
+        self.core.connection_gone(conn)
+        self._must_ask_admission = True
+        if not self._is_ticking:
+            self.host.wake()
+
+    def hint_of(self, error: BaseException) -> tuple[str, bool] | None:
+        """What to tell the user of an application for another event loop, and whether that is news; else None."""
+        hint = self.host.wrong_loop_hint(error)
+        if hint is None:
+            return None
+        is_new = hint not in self._hints
+        self._hints.add(hint)
+        return hint, is_new
+
+    # Ends
+
+    def begin_drain(self) -> None:
+        """Finish what is in flight, accept nothing more, and end. From any thread or signal handler."""
+        self._drain_asked = self.is_ending = True
+        self._wake.wake()
+
+    def stop(self) -> None:
+        """End now: the host closes the engine. From any thread or signal handler."""
+        self._stop_asked = self.is_ending = True
+        self._wake.wake()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be served: drained, stopped, or the time for the drain is over."""
+        if self._stop_asked or self.core.phase is STOPPED:
+            return True
+        deadline = self.core.drain_deadline
+        # Each connection ends by its own deadline; what is left after that are coroutines.
+        return deadline is not None and not self.sessions and self.clock() >= deadline
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next tick would wait, were it not for transports and workers."""
+        has_asked = self._drain_asked or self._stop_asked or self._must_ask_admission
+        return not (has_asked or self.unfinished or self.new_exchanges) and self._wait_s(None) != 0
+
+    @property
+    def dropped_jobs(self) -> int:
+        """How often a worker was through with a request whose connection had gone."""
+        return self._workers.dropped_jobs if self._workers is not None else 0
+
+    def running_exchanges(self) -> list[EngineExchange]:
+        """The requests whose coroutines are not over."""
+        return [*self.detached, *(s.exchange for s in self.sessions.values() if s.exchange is not None)]
+
+    def close(self) -> None:
+        """Cut every connection and give everything back; the engine is not used again. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = self.is_stopping = True
+        if self.core.background_tasks:
+            logger.warning("work after responses is cancelled: %d handlers", self.core.background_tasks)
+        for session in list(self.sessions.values()):
+            session.conn.abort(CloseReason.DRAINING)
+            session.drop()
+        self._acceptor.close()
+        if self._workers is not None:
+            self._workers.close()
+        self.selector.unregister(self._wake)
+        self._wake.close()
+        self.selector.close()
+
+    def _start_drain(self) -> None:
+        """Take in what was sent before the drain began, so that none of it is lost, and then begin to end."""
+        self._drain_asked = False
+        if self.core.phase is not Phase.RUNNING:
+            return
+        self._must_ask_admission = True
+        for transport, peer in self._acceptor.accept_all():
+            self.open(transport, peer)
+        self._acceptor.close_listeners()
+        came = {conn: session.read() for conn, session in self.sessions.items()}
+        for conn in self.core.begin_drain():
+            session = self.sessions.get(conn)
+            if session is not None:
+                session.pump(came.get(conn, []))
+        if self._workers is not None:
+            self._workers.submit_jobs()  # before the selector waits
+        self.deadline_moved()

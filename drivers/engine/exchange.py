@@ -1,0 +1,393 @@
+"""`Exchange` on the engine: a coroutine receives the body of its request, and sends its response, piece by piece.
+
+Theory
+------
+The coroutine runs between two ticks, in a task of the host. What it sends is queued in the `Conn` and written at once;
+what the transport does not take, the engine writes in later ticks, and `flush` waits for that. What it receives was
+read by the engine: `receive` takes pieces from `_inbox`, and says that it wants more when there are none. The body is
+paused as soon as one read has come, so the inbox never holds more than that.
+
+A coroutine may go on after its response. The next request of the connection does not wait for it: in the next turn the
+session leaves it to itself (`Session._leave_exchange`).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from h1core.app.exchange import Exchange
+from h1core.app.handler import first_part
+from h1core.errors import Disconnected, LocalError
+from h1core.events import Data, EndOfMessage, Event, FileSlice, Request, Response, Sendable
+from h1core.http1.output import as_bytes
+from h1core.http1.state import CloseReason, State
+from h1core.server.fairness import WRITES_PER_TURN
+
+from .responses import failure_response, release, request_line
+from .session import OVER, Session
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+logger = logging.getLogger("h1core.server")
+
+ExchangeHandler = Callable[["EngineExchange"], Awaitable[Response | None]]
+
+CLOSED: Final = State.CLOSED
+RECEIVING: Final = State.RECEIVING
+DUPLEX: Final = State.DUPLEX
+PIECES: Final = frozenset({Data, FileSlice})
+UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
+
+
+class Cancellable(Protocol):
+    """A task of the host, or its cancel scope."""
+
+    def cancel(self) -> object:
+        """Cancel the coroutine."""
+        ...
+
+
+class Progress(IntEnum):
+    """How far the response to a request has come."""
+
+    NONE = 0
+    BEGUN = 1
+    """Its head was sent."""
+    COMPLETE = 2
+    """All of it was sent, or is left to the engine."""
+
+
+NONE: Final = Progress.NONE
+BEGUN: Final = Progress.BEGUN
+COMPLETE: Final = Progress.COMPLETE
+
+
+class EngineExchange(Exchange):
+    """One request of one connection, in the hands of a coroutine. The host runs `run` in a task.
+
+    `handler` gets this exchange. With `has_whole_request` the body of the request was collected before.
+    """
+
+    __slots__ = (
+        "_body_is_over",
+        "_ended_early",
+        "_engine",
+        "_handler",
+        "_has_left",
+        "_inbox",
+        "_is_over",
+        "_is_receiving",
+        "_lost_body",
+        "_progress",
+        "_session",
+        "_turn",
+        "task",
+    )
+
+    def __init__(self, engine: "Engine", session: Session, request: Request, handler: ExchangeHandler) -> None:
+        self.request = request
+        self._engine = engine
+        self._session = session
+        self._handler = handler
+        self._inbox: deque[Data | EndOfMessage] = deque()
+        self._body_is_over = request.end_stream or engine.collects_bodies
+        self._is_receiving = False
+        self._ended_early: bool | None = None
+        """The peer closed its side along with its request; None until that was looked at."""
+        self._has_left = False
+        """The handler was told that nobody waits for more."""
+        self._lost_body = False
+        """The handler was told that the rest of the request body will not come."""
+        self._progress = NONE
+        self._is_over = False
+        """The handler has returned."""
+        self._turn = 0
+        """Operations since this task last let others run."""
+        self.task: Cancellable | None = None
+        """What cancels the coroutine; put here by the host, at least for exchanges that `may_be_cancelled`."""
+
+    # For the host and the session
+
+    @property
+    def may_be_cancelled(self) -> bool:
+        """Whether the engine cancels the task when the client is gone: for plain async handlers."""
+        return self._engine.collects_bodies
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response is complete. The handler may still run."""
+        return self._progress is COMPLETE
+
+    async def run(self) -> None:
+        """Run the handler to its end. Raises only KeyboardInterrupt and GeneratorExit."""
+        session = self._session
+        try:
+            if session.conn.state is not CLOSED:  # the client may be gone before this task began
+                response = await self._handler(self)
+                if response is not None or self._progress is NONE:
+                    await self.send(response)  # type: ignore[arg-type]  # None is a LocalError that says so
+        except BaseException as error:
+            if _ends_the_process(error):
+                session.conn.abort(CloseReason.APPLICATION_FAILED)
+                raise
+            self._fail(error)
+        finally:
+            self._end()
+
+    def take(self, event: Event) -> None:
+        """Take a part of the request body; the session calls this. Only one read's worth is taken at a time."""
+        if type(event) is Data or type(event) is EndOfMessage:
+            self._inbox.append(event)
+            self._session.conn.pause_body()
+
+    def cancel_if_gone(self) -> None:
+        """Cancel the task if its client is gone, where that is asked for. Never raises."""
+        if self.task is None or not self.may_be_cancelled:
+            return
+        is_lost = self._progress is BEGUN and self._session.conn.state is CLOSED
+        is_unwanted = self._engine.cancel_on_disconnect and self._progress is NONE and self._session.is_gone
+        if is_lost or is_unwanted:
+            self.task.cancel()
+
+    def _fail(self, error: BaseException) -> None:
+        """Answer for what the handler raised, and log it."""
+        session, request = self._session, self.request
+        conn = session.conn
+        is_gone = conn.state in OVER
+        is_cancelled = not isinstance(error, (Exception, SystemExit))
+        if is_cancelled and self.may_be_cancelled and session.is_gone:
+            conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for that
+        elif is_cancelled and (is_gone or self._engine.is_stopping):
+            pass  # cancelled along with the server
+        elif _is_disconnected(error) and (is_gone or self.is_complete or self._has_left or self._lost_body):
+            level = logging.INFO if error.__cause__ else logging.DEBUG
+            logger.log(level, "%s: %s", request_line(request), error)
+            if not self.is_complete and not is_gone:
+                # The peer may have closed its own side only, or its body alone may be lost: it gets no answer.
+                conn.abort((conn.close_reason if self._lost_body else None) or CloseReason.PEER_CLOSED)
+        else:
+            failure = failure_response(request, error, self._engine.hint_of(error))
+            if self._progress is NONE and conn.state in UNANSWERED:
+                self.respond(failure)
+
+    def _end(self) -> None:
+        self._is_over = True
+        session = self._session
+        if self._progress is BEGUN and session.conn.state is not CLOSED:
+            logger.error("the response to %s is cut: its handler ended before its end", request_line(self.request))
+            session.conn.abort(CloseReason.APPLICATION_FAILED)
+        release(self.request)
+        on_over = self._engine.detached.pop(self, None)
+        if on_over is not None:
+            on_over()
+            self._engine.wake()
+        else:
+            session.exchange_over()
+
+    # Receiving
+
+    async def receive(self) -> bytes:
+        """The next piece of the request body, or `b""` at its end."""
+        if self._is_over:
+            raise LocalError("the handler of this request has returned; what comes now is not its body")
+        if self._is_receiving:
+            raise LocalError("another task is receiving the body of this request; let one task do it")
+        self._is_receiving = True
+        try:
+            return await self._next_piece()
+        finally:
+            self._is_receiving = False
+            if self._is_current():
+                self._session.conn.pause_body()  # the peer has no deadline while nobody asks
+
+    async def receive_part(self) -> tuple[bytes, bool]:
+        """The next piece, and False with the last one, whose end has mostly come along with it."""
+        conn = self._session.conn
+        if self._progress is not NONE and conn.close_reason is CloseReason.CONTINUE_OWED:
+            return b"", False  # its client was never told to send it
+        inbox = self._inbox
+        if len(inbox) == 2 and type(data := inbox[0]) is Data and self._is_current() and not self._is_receiving:
+            end = inbox[1]
+            if type(end) is EndOfMessage:  # fast path: the whole body has come, with its end
+                inbox.clear()
+                self._end_body(end)
+                return as_bytes(data.data), False
+        piece = await self.receive()
+        if piece and inbox and type(inbox[0]) is EndOfMessage:
+            await self.receive()
+        if self._body_is_over:
+            self._look_for_end()
+        return piece, not self._body_is_over
+
+    async def _next_piece(self) -> bytes:
+        session, inbox = self._session, self._inbox
+        conn = session.conn
+        while not self._body_is_over:
+            if not self._is_current():
+                raise self._body_lost()
+            if inbox:
+                event = inbox.popleft()
+                if type(event) is Data:
+                    return as_bytes(event.data)
+                assert type(event) is EndOfMessage
+                self._end_body(event)
+                break
+            if conn.state is not RECEIVING and conn.state is not DUPLEX:
+                raise self._body_lost()
+            conn.resume_body()
+            if conn.output_bytes:
+                session.write_out()  # 100 Continue
+            if session.last_read_was_full:
+                await self._take_turn()
+                session.look()
+            if not inbox:
+                await session.wait_for_change()
+        return b""
+
+    def _is_current(self) -> bool:
+        """Whether the connection is still at this request."""
+        return self._progress is not COMPLETE and not self._is_over
+
+    def _end_body(self, end: EndOfMessage) -> None:
+        self._body_is_over = True
+        self.request.trailers = end.trailers
+
+    def _body_lost(self) -> Exception:
+        reason = self._session.conn.close_reason
+        if reason is CloseReason.CONTINUE_OWED:
+            return LocalError(
+                "the client was never told to send its body (Expect: 100-continue): receive, then respond"
+            )
+        self._lost_body = True
+        return Disconnected(f"the rest of the request body will not come: {reason.value if reason else 'it is over'}")
+
+    # Sending
+
+    async def send(self, event: Sendable) -> None:
+        """Send a response or a part of one, and wait while the peer does not keep up."""
+        if type(event) is Response and event.body is not None:
+            if not self.respond(event):
+                await self.flush()
+            return
+        self._check_current()
+        session = self._session
+        if type(event) is Response:
+            self._look_for_end()
+        if session.conn.state in OVER:
+            await self._raise_gone()
+        if type(event) in PIECES and self.request.method == b"HEAD":
+            session.look()  # an endless body must see at some time that nobody is there
+            await self._take_turn()
+            return
+        session.conn.send(event)
+        if type(event) is Response:
+            self._note_begin(event, BEGUN)
+        elif type(event) is EndOfMessage:
+            self._progress = COMPLETE
+            session.notify()
+        await self.flush()
+
+    def respond(self, response: Response) -> bool:
+        """Send a whole response without waiting."""
+        self._check_current()
+        session = self._session
+        if self.request.method == b"HEAD":
+            response, _ = first_part(self.request, response)
+        try:
+            session.conn.send(response)
+        except LocalError:
+            if session.conn.state in OVER:
+                return False  # `flush` says so
+            raise
+        self._note_begin(response, BEGUN if response.body is None else COMPLETE)
+        if session.waiters:
+            session.notify()
+        return session.write_out()
+
+    def leave_to_engine(self) -> Session:
+        """Let the engine send the response of this request; the session that it is to be begun on."""
+        self._check_current()
+        self._progress = COMPLETE
+        return self._session
+
+    def _note_begin(self, response: Response, progress: Progress) -> None:
+        self._progress = progress
+        if self._engine.access_log:
+            self._session.log_response(self.request, response)
+
+    def _check_current(self) -> None:
+        if self._progress is COMPLETE or self._is_over:
+            raise LocalError("the response to this request is complete; a handler sends one, before it returns")
+
+    async def flush(self) -> None:
+        """Wait until all that is owed is written."""
+        session = self._session
+        conn = session.conn
+        if self._progress is not COMPLETE and conn.state in OVER:
+            await self._raise_gone()
+        if session.write_out():
+            await self._take_turn()
+        else:
+            while conn.output_bytes:
+                await session.wait_for_change()
+        if self._progress is not COMPLETE and conn.state is CLOSED:
+            await self._raise_gone()
+
+    async def _take_turn(self) -> None:
+        """Count an operation that did not wait; after some of them, let others run."""
+        self._turn += 1
+        if self._turn >= WRITES_PER_TURN:
+            self._turn = 0
+            await self._engine.host.checkpoint()
+
+    async def _raise_gone(self) -> None:
+        """Say that the client is gone; first to a task that waits for it, which may want to cancel this one."""
+        await self._engine.host.checkpoint()
+        await self._engine.host.checkpoint()
+        raise Disconnected("the client is gone; the response cannot be delivered")
+
+    # Waiting for the client to leave
+
+    async def disconnected(self) -> None:
+        """Return when the peer is gone or has closed its side, once the body was received."""
+        while not self._session.is_gone:
+            await self._session.wait_for_change()
+
+    async def left(self) -> None:
+        """Return when nobody waits for more of the response."""
+        if self._has_left:
+            await self._engine.host.checkpoint()  # some ask again and again
+            return
+        session = self._session
+        if self._is_current():
+            self._look_for_end()
+            session.look()  # who asks in a cancelled scope gets no further than to here
+        while self._is_current() and session.conn.state not in OVER:
+            if session.is_gone and not self._ended_early:
+                break
+            await session.wait_for_change()
+        self._has_left = True
+
+    def _look_for_end(self) -> None:
+        """Once the request is all there, see whether the peer closed its side along with it."""
+        state = self._session.conn.state
+        if self._ended_early is None and state is not RECEIVING and state is not DUPLEX:
+            self._session.look()
+            self._ended_early = self._session.is_gone
+
+
+def _ends_the_process(error: BaseException) -> bool:
+    """Whether an error is for the event loop, and not about a request."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
+
+
+def _is_disconnected(error: BaseException) -> bool:
+    """Whether an error says that the client is gone, and nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Disconnected)[1] is None
+    return isinstance(error, Disconnected)

@@ -1,0 +1,49 @@
+"""What the engine asks of a host: the event loop that runs the application's coroutines.
+
+A host owns the thread. It waits until the engine has something to do, calls `Engine.tick`, and then starts a task for
+each exchange in `Engine.new_exchanges`. Nothing here decides anything; a host only waits, runs and stops.
+"""
+
+from typing import Protocol
+
+from h1core.app.lifespan import Signal
+
+__all__ = ["Host", "NoCoroutines", "Signal"]
+
+
+class Host(Protocol):
+    """An event loop, seen by the engine. All methods belong to the loop's thread."""
+
+    def new_signal(self) -> Signal:
+        """A signal that is not set."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Let other tasks run. Raises only what cancels the task."""
+        ...
+
+    def wake(self) -> None:
+        """Call `Engine.tick` soon: something changed outside of a tick. Never raises."""
+        ...
+
+    def wrong_loop_hint(self, error: BaseException) -> str | None:
+        """What to tell the user of an application that was written for another event loop; None for other errors."""
+        ...
+
+
+class NoCoroutines:
+    """The host of an engine that runs no coroutines: the readiness loop of the selectors driver."""
+
+    def new_signal(self) -> Signal:
+        """Never called."""
+        raise AssertionError("a handler that is a coroutine was started without an event loop")
+
+    async def checkpoint(self) -> None:
+        """Never called."""
+
+    def wake(self) -> None:
+        """Nothing changes outside of a tick."""
+
+    def wrong_loop_hint(self, error: BaseException) -> str | None:
+        """There is no other loop to name."""
+        return None

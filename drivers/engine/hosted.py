@@ -1,0 +1,115 @@
+"""What the servers on asyncio and trio have in common: their options, and how they are told to end."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from math import inf
+from typing import Any, Final, Unpack
+
+from h1core.errors import LocalError
+from h1core.server import ServerCore
+
+from ..net.listeners import close_listener, listen, parse_address
+from .engine import AnyHandler, Engine, Options
+
+LIFESPAN_GRACE_S: Final = 5.0
+"""For the application's shutdown, when the time for the drain is used up, or the server was stopped at once."""
+
+
+class HostedServer(ABC):
+    """An HTTP/1.1 server for one handler, to be run once.
+
+    `listeners` are those of `Engine`, or what the driver makes of them; the server closes them. For the other options
+    see `Engine`. An ASGI application's lifespan begins before the first connection is accepted, and ends after the last
+    has gone, by the drain's deadline; `LIFESPAN_GRACE_S` it has even when that has passed, or `stop` was called.
+    """
+
+    def __init__(self, handler: AnyHandler, *, listeners: Sequence[Any], **options: Unpack[Options]) -> None:
+        self._handler = handler
+        self._listeners = listeners
+        self._options = options
+        self._engine: Engine | None = None
+        self._context = Context()
+        """What the task of each request gets a copy of."""
+        self._drain_asked = False
+        self._stop_asked = False
+        self._drain_until = -inf
+
+    def begin_drain(self) -> None:
+        """Finish what is in flight, accept nothing more, and then end `serve`. From any thread or signal handler."""
+        self._drain_asked = True
+        self._call_soon(self._obey)
+
+    def stop(self) -> None:
+        """End `serve` now, cutting every connection. From any thread or signal handler."""
+        self._stop_asked = True
+        self._call_soon(self._obey)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine. Raises LocalError before the server serves."""
+        if self._engine is None:
+            raise LocalError("the server does not serve yet")
+        return self._engine
+
+    @property
+    def core(self) -> ServerCore:
+        """The policy, for questions. Raises LocalError before the server serves."""
+        return self.engine.core
+
+    def _obey(self) -> None:
+        """Do what `begin_drain` and `stop` have asked for."""
+        if not (self._drain_asked or self._stop_asked):
+            return
+        engine = self._engine
+        if engine is None:
+            self._hurry(self.now())  # the startup is given up
+            return
+        if self._stop_asked:
+            engine.stop()
+        elif self._drain_until == -inf:
+            self._drain_until = self.now() + engine.core.timeouts.drain_timeout
+            engine.begin_drain()
+        self.wake()
+        self._hurry(self._lifespan_deadline())
+
+    def _lifespan_deadline(self) -> float:
+        """When the application's shutdown must be over."""
+        grace_until = self.now() + LIFESPAN_GRACE_S
+        return grace_until if self._stop_asked else max(grace_until, self._drain_until)
+
+    @abstractmethod
+    def now(self) -> float:
+        """The clock of the event loop, in seconds."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Let a round come soon."""
+
+    @abstractmethod
+    def _call_soon(self, do: Callable[[], None]) -> None:
+        """Call something in the event loop, from any thread or signal handler. Nothing happens when none runs."""
+
+    @abstractmethod
+    def _hurry(self, deadline: float) -> None:
+        """Wait for the lifespan until then at most, if it is waited for."""
+
+
+@contextmanager
+def bound(binds: Sequence[str]) -> Iterator[list[Any]]:
+    """Listening sockets for addresses as for `h1core --bind`, closed in the end. Raises LocalError."""
+    sockets: list[Any] = []
+    try:
+        for text in binds:
+            sockets.append(listen(parse_address(text)))
+        yield sockets
+    finally:
+        for sock in sockets:
+            close_listener(sock)
+
+
+def bound_address(listener: Any) -> Any:
+    """Where a listener listens, as its socket says it; None when it has none."""
+    sock = getattr(listener, "socket", listener)
+    return sock.getsockname() if hasattr(sock, "getsockname") else None

@@ -1,0 +1,84 @@
+"""An ASGI application's lifespan around the serving, on any host.
+
+The application's side runs in a task of its own, which the end of the server does not cancel: the application gets to
+know that it is to shut down, and has time for it. What it says and raises is logged, but for a startup that failed,
+which is raised.
+"""
+
+import logging
+from math import inf
+from typing import Any, Final, Protocol
+
+from h1core.app.asgi import AsgiHandler
+from h1core.app.lifespan import Lifespan, Stage
+
+from .host import Signal
+
+logger = logging.getLogger("h1core.server")
+
+LAST_WORDS_S: Final = 1.0
+"""For an application that has said that it cannot start, to raise why."""
+
+
+class LifespanHost(Protocol):
+    """What a lifespan needs of a host."""
+
+    def new_signal(self) -> Signal:
+        """A signal that is not set."""
+        ...
+
+    async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
+        """Wait for a signal; whether it came by the deadline, which `_hurry` of the host may bring nearer.
+
+        With `shield` the wait goes on although the server is cancelled.
+        """
+        ...
+
+    def now(self) -> float:
+        """The host's clock, in seconds."""
+        ...
+
+
+class ServerLifespan:
+    """The lifespan of one server. The host runs `run` in a task, and awaits `start` and `stop`."""
+
+    def __init__(self, handler: AsgiHandler, host: LifespanHost) -> None:
+        self._lifespan = Lifespan(handler.app, handler.state, host.new_signal)
+        self._host = host
+
+    async def run(self) -> None:
+        """Run the application's side, and log how it ends, unless `start` raises that."""
+        lifespan = self._lifespan
+        await lifespan.run()
+        stage = lifespan.stage
+        if stage in (Stage.CRASHED, Stage.SHUTDOWN_FAILED):
+            said = f": {lifespan.details}" if lifespan.details and lifespan.error is None else ""
+            logger.error("%s%s", stage.value, said, exc_info=lifespan.error)
+        elif stage is Stage.LEFT:
+            logger.warning("%s, and will not be told of the shutdown", stage.value)
+
+    async def start(self) -> bool:
+        """Wait for the startup; False when the host gave it up because the server is to end. Raises StartupFailed."""
+        lifespan = self._lifespan
+        if not await self._host.wait_until(lifespan.answered, inf, shield=False):
+            return False
+        if lifespan.stage is Stage.STARTUP_FAILED:
+            await self._host.wait_until(lifespan.over, self._host.now() + LAST_WORDS_S, shield=False)
+            raise lifespan.startup_failure()
+        if lifespan.stage is Stage.UNSUPPORTED:
+            logger.debug("%s (%r)", lifespan.stage.value, lifespan.error)
+        return True
+
+    async def stop(self, deadline: float) -> None:
+        """Let a running application shut down by the deadline. The host cancels its task after that."""
+        lifespan = self._lifespan
+        if lifespan.stage is not Stage.RUNNING:
+            return
+        lifespan.stopping.set()
+        if not await self._host.wait_until(lifespan.over, deadline, shield=True):
+            logger.error("the application's shutdown took too long, and is cancelled")
+
+
+def lifespan_of(handler: Any, host: LifespanHost) -> ServerLifespan | None:
+    """The lifespan of a handler, if it is an ASGI application's."""
+    return ServerLifespan(handler, host) if isinstance(handler, AsgiHandler) else None

@@ -1,0 +1,166 @@
+"""The body of a response that is being streamed, as the engine takes it: one source for each way of making pieces.
+
+A coroutine needs none: it sends its pieces itself (exchange.py).
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Final, Protocol
+
+from h1core.app.handler import FileBody
+from h1core.errors import Disconnected
+from h1core.events import FileSlice, Request
+
+from .responses import close_quietly, release
+
+logger = logging.getLogger("h1core.server")
+
+
+class NoPiece:
+    """Stands where a piece of body would: `PENDING` while there is none yet, `END` when there will be none."""
+
+
+PENDING: Final = NoPiece()
+END: Final = NoPiece()
+
+
+class BodyFailed(Exception):
+    """The application's body raised in a worker; the cause says what."""
+
+
+class BodySource(Protocol):
+    """The rest of a body, seen by the engine."""
+
+    is_by_reference: bool
+    """A piece must be written before the next one is asked for."""
+
+    def next_piece(self) -> bytes | FileSlice | NoPiece:
+        """The next piece, PENDING or END. Raises what the application raised."""
+        ...
+
+    def close(self) -> None:
+        """No further piece is wanted. Never raises."""
+        ...
+
+
+class IteratorSource:
+    """Pieces that the engine takes from the application's iterator."""
+
+    __slots__ = ("_all", "_pieces", "_request")
+    is_by_reference = False
+
+    def __init__(self, pieces: Iterator[bytes], request: Request, first: Sequence[bytes] = ()) -> None:
+        self._pieces = pieces
+        self._request = request
+        self._all = chain(first, pieces)
+
+    def next_piece(self) -> bytes | NoPiece:
+        """The next piece, or END. Raises what the application raised."""
+        return next(self._all, END)
+
+    def close(self) -> None:
+        """Let the application's iterator clean up. Never raises."""
+        close_quietly(self._pieces)
+        release(self._request)
+
+
+class FileSource:
+    """One piece that lies in a file: the engine sends it by reference."""
+
+    __slots__ = ("_body", "_is_taken")
+    is_by_reference = True
+
+    def __init__(self, body: FileBody) -> None:
+        self._body = body
+        self._is_taken = False
+
+    def next_piece(self) -> FileSlice | NoPiece:
+        """The piece, then END."""
+        if self._is_taken:
+            return END
+        self._is_taken = True
+        return self._body.part
+
+    def close(self) -> None:
+        """Give the file back. Never raises."""
+        close_quietly(self._body)
+
+
+class WorkerSource:
+    """Pieces that a worker thread takes from the application, and the engine takes from here.
+
+    The worker waits while more than `max_bytes` are here. `post` tells the engine that there is news.
+    """
+
+    is_by_reference = False
+
+    def __init__(self, max_bytes: int, post: Callable[[], None]) -> None:
+        self._max_bytes = max_bytes
+        self._post = post
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._end: NoPiece = PENDING
+        self._failure: BaseException | None = None
+        self._is_wanted = True
+
+    def feed(self, pieces: Iterator[bytes], first: Sequence[bytes] = ()) -> None:
+        """Pass the application's pieces on to their end; in the worker. Waits while the client is behind. Never raises.
+
+        `first` are those that were taken already. When the client is gone, the iterator is closed and the worker free.
+        """
+        try:
+            for piece in chain(first, pieces):
+                self.put(piece)
+        except BaseException as error:  # noqa: BLE001 - kept for the engine, which says what to do about it
+            if isinstance(error, Disconnected) and not self._is_wanted:
+                logger.debug("a client went away in the middle of its response")
+            else:
+                self._failure = error
+        close_quietly(pieces, BaseException)
+        with self._changed:
+            self._end = END
+        self._post()
+
+    def put(self, piece: bytes) -> None:
+        """Hand a piece over, or wait until there is room; in the worker. Raises Disconnected when nobody wants it."""
+        size = len(piece)
+        with self._changed:
+            while self._waiting_bytes > self._max_bytes and self._is_wanted:
+                self._changed.wait()
+            if not self._is_wanted:
+                raise Disconnected("the client is gone; what is left of the response cannot be delivered")
+            if not size:
+                return  # it says nothing, and without a size any number of them would find room
+            was_empty = not self._waiting
+            self._waiting.append(piece)
+            self._waiting_bytes += size
+        if was_empty:
+            self._post()
+
+    def next_piece(self) -> bytes | NoPiece:
+        """The next piece, PENDING or END; in the engine. Raises what the application raised."""
+        with self._changed:
+            if self._waiting:
+                piece = self._waiting.popleft()
+                self._waiting_bytes -= len(piece)
+                self._changed.notify()
+                return piece
+            if self._end is END and self._failure is not None:
+                raise BodyFailed from self._failure
+            return self._end
+
+    def close(self) -> None:
+        """Release the worker; in the engine. Never raises."""
+        with self._changed:
+            self._is_wanted = False
+            self._waiting.clear()
+            self._changed.notify()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the worker waits for the client to read."""
+        return self._waiting_bytes > self._max_bytes

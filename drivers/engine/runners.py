@@ -1,0 +1,203 @@
+"""How an application is run: inline on the engine's thread, in a worker thread, or as a coroutine of the host.
+
+A runner gets each request of each session, and sees to its response.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from h1core.app.exchange import StreamingHandler
+from h1core.app.handler import AsyncHandler, FileBody, Handler, WholeBody
+from h1core.events import Data, EndOfMessage, Request, Response
+
+from .exchange import EngineExchange, ExchangeHandler
+from .pool import Job, Work, Workers
+from .response_body import FileSource, IteratorSource
+from .responses import Reply, close_quietly, overload_answer, release, run_handler, split_reply
+from .session import Session
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+class Runner(Protocol):
+    """One way to run an application."""
+
+    def answer(self, session: Session, request: Request) -> None:
+        """See to the response to a request. Raises only because of a bug, which ends the session."""
+        ...
+
+
+class InlineRunner:
+    """Runs a handler while everybody else waits."""
+
+    def __init__(self, handler: Handler, engine: "Engine") -> None:
+        self._handler = handler
+        self._engine = engine
+
+    def answer(self, session: Session, request: Request) -> None:
+        """Run the handler, and begin its response. What it raises is a 500."""
+        if self._engine.access_log:
+            session.began_at = self._engine.clock()
+        begin_reply(session, request, run_handler(self._handler, request))
+
+
+def begin_reply(session: Session, request: Request, reply: Reply) -> None:
+    """Begin the response that a handler has returned; the engine takes the rest of its body."""
+    first, pieces, taken = reply
+    if pieces is None:
+        session.begin_response(request, first, None)
+        release(request)
+    elif type(pieces) is WholeBody:
+        session.begin_response(request, first, None)
+        close_quietly(pieces)
+        release(request)
+    elif type(pieces) is FileBody:
+        session.begin_response(request, first, FileSource(pieces))
+        release(request)
+    else:
+        session.begin_response(request, first, IteratorSource(pieces, request, taken))
+
+
+class WorkerRunner:
+    """Gives requests to worker threads, and takes their responses back."""
+
+    def __init__(self, handler: Handler, engine: "Engine", workers: Workers) -> None:
+        self._engine = engine
+        self._workers = workers
+        core = engine.core
+        self._work = Work(handler, core.is_stale, core.limits.max_output_bytes, workers.post)
+        self._ready: list[Job] = []
+        self.dropped_jobs = 0
+        """How often a worker was through with a request whose connection had gone."""
+
+    @property
+    def has_ready_jobs(self) -> bool:
+        """Whether requests wait to be given to the workers."""
+        return bool(self._ready)
+
+    def answer(self, session: Session, request: Request) -> None:
+        """Let a worker have the request in `submit_jobs`, or turn it away."""
+        session.began_at = self._engine.clock()
+        if not self._engine.core.request_ready(session.conn):
+            self._turn_away(session, request)
+            release(request)
+            return
+        session.job = Job(session, request, session.began_at, self._work)
+        self._ready.append(session.job)
+
+    def submit_jobs(self) -> None:
+        """Give the workers the requests that wait.
+
+        All at once: with each one alone, a worker would take the interpreter from the engine at its next system call.
+        """
+        for job in self._ready:
+            self._workers.submit(job)
+        self._ready.clear()
+
+    def take_results(self) -> None:
+        """Look at the jobs in which a worker has done something."""
+        for job in self._workers.take_posted():
+            self._on_job_changed(job)
+
+    def close(self) -> None:
+        """Take the last results, and let the workers end."""
+        self.take_results()
+        self._workers.close()
+
+    def _on_job_changed(self, job: Job) -> None:
+        """Begin the response, or go on with it, unless the connection has gone."""
+        session = job.owner
+        assert isinstance(session, Session)
+        is_gone = session.conn not in self._engine.sessions
+        if job.is_over and not job.is_counted:
+            job.is_counted = True
+            self._engine.core.request_done()
+            self.dropped_jobs += is_gone
+        if not is_gone:
+            try:
+                if job is session.job:
+                    self._begin(session, job)
+            except Exception as error:  # noqa: BLE001 - logged in cut
+                session.cut(error)
+            else:
+                session.pump([])
+        if job.source is not None and job.source is not session.source:
+            job.source.close()
+
+    def _begin(self, session: Session, job: Job) -> None:
+        """Begin a worker's response, or turn the request away that had waited too long."""
+        session.job = None
+        if job.first is None:
+            self._engine.core.request_stale(session.conn)
+            self._turn_away(session, job.request)
+        else:
+            session.begin_response(job.request, job.first, job.source)
+
+    def _turn_away(self, session: Session, request: Request) -> None:
+        session.begin_response(request, overload_answer(request), None)
+
+
+class CoroutineRunner:
+    """Gives requests to coroutines: the host starts a task for each."""
+
+    def __init__(self, handler: AsyncHandler | StreamingHandler, engine: "Engine") -> None:
+        self._handler: ExchangeHandler = handler if isinstance(handler, StreamingHandler) else _collected(handler)
+        self._engine = engine
+
+    def answer(self, session: Session, request: Request) -> None:
+        """Make an exchange for the request; its task begins after this tick."""
+        engine = self._engine
+        if engine.access_log:
+            session.began_at = engine.clock()
+        session.exchange = exchange = EngineExchange(engine, session, request, self._handler)
+        if not request.end_stream and not engine.collects_bodies:
+            session.conn.pause_body()  # nothing is read but what is asked for
+        engine.new_exchanges.append(exchange)
+
+
+END_OF_PIECES: Final = b""
+
+
+def _collected(handler: AsyncHandler) -> ExchangeHandler:
+    """An async handler of whole requests as one of exchanges."""
+
+    async def run(exchange: EngineExchange) -> None:
+        request = exchange.request
+        method = request.method
+        try:
+            response = await handler(request)
+        finally:
+            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
+        if type(response) is not Response or not isinstance(response.body, AsyncIterable):
+            reply = split_reply(request, response)
+            begin_reply(exchange.leave_to_engine(), request, reply)
+            return
+        pieces = aiter(response.body)
+        try:
+            if method == b"HEAD":
+                exchange.respond(Response(response.status, response.headers))
+            else:
+                await _send_pieces(exchange, Response(response.status, response.headers, None), pieces)
+        finally:
+            await _close(pieces)
+
+    return run
+
+
+async def _send_pieces(exchange: EngineExchange, first: Response, pieces: AsyncIterator[bytes]) -> None:
+    """Send a streamed body. Nothing is sent before the first piece is there: until then a failure is a 500."""
+    end: list[bytes] = []
+    piece: Any = await anext(pieces, end)
+    await exchange.send(first)
+    while piece is not end:
+        await exchange.send(Data(piece))
+        piece = await anext(pieces, end)
+    await exchange.send(EndOfMessage())
+
+
+async def _close(pieces: AsyncIterator[bytes]) -> None:
+    """Let an async generator clean up."""
+    aclose = getattr(pieces, "aclose", None)
+    if aclose is not None:
+        await aclose()

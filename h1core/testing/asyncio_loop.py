@@ -1,0 +1,165 @@
+"""The asyncio driver in memory, for `Client`: an event loop whose clock goes when it is told to.
+
+The loop runs in the thread of the test, and only inside of the calls here: each ends when nothing is left to be done
+at the present instant.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final
+
+from h1core.config import Limits, Timeouts
+from h1core.drivers.asyncio_driver import Server
+from h1core.testing.clock import WALL_CLOCK_START_S, FakeClock
+from h1core.testing.network import MemoryClient, MemoryNetwork
+
+THREADS_S: Final = 10.0
+"""For threads of the application to come to an end of what they do, of real time."""
+
+LOOK_S: Final = 0.02
+
+CLOSE_ROUNDS: Final = 100
+"""Jumps of the clock that a server may need to end."""
+
+
+class IdleSelector(selectors.DefaultSelector):
+    """A selector that does not wait: it tells `on_idle` how long it was to wait instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_idle: Callable[[float | None], None] = lambda timeout: None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready now."""
+        ready = super().select(0)
+        if not ready and (timeout is None or timeout > 0):
+            self.on_idle(timeout)
+        return ready
+
+
+class FakeTimeLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop on a fake clock. Nothing in it waits: `run_until_idle` returns instead."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._fake_clock = clock
+        self._idle_selector = IdleSelector()
+        self._idle_selector.on_idle = self._stop_idle
+        self._next_in: float | None = None
+        super().__init__(self._idle_selector)
+
+    def time(self) -> float:
+        """The fake clock."""
+        return self._fake_clock()
+
+    def _stop_idle(self, timeout: float | None) -> None:
+        self._next_in = timeout
+        self.stop()
+
+    def run_until_idle(self) -> float:
+        """Run what can run now; the instant of the next timer, `inf` when there is none."""
+        self._next_in = None
+        self.run_forever()
+        return inf if self._next_in is None else self._fake_clock() + self._next_in
+
+    def wait_for_threads(self, seconds: float) -> bool:
+        """Wait, really, until a thread calls back into the loop; whether one did."""
+        return bool(selectors.DefaultSelector.select(self._idle_selector, seconds))
+
+
+class AsyncioBackend:
+    """A server on asyncio whose sockets, selector and clock are fakes."""
+
+    def __init__(self, handler: Any, threads: int, limits: Limits | None, timeouts: Timeouts | None) -> None:
+        self._clock = FakeClock()
+        self._loop = FakeTimeLoop(self._clock)
+        self._network = MemoryNetwork(self._clock)
+        self._listener = self._network.listen()
+        self._is_ready = False
+        self._server = Server(
+            handler,
+            listeners=[self._listener],
+            limits=limits,
+            timeouts=timeouts,
+            wall_clock=lambda: WALL_CLOCK_START_S + self._clock(),
+            selector=self._network.selector,
+            threads=threads,
+        )
+        self._task = self._loop.create_task(self._server.serve(ready=self._on_ready))
+        self._jump_until(lambda: self._is_ready or self._task.done())
+        if not self._is_ready:
+            self._task.cancel()
+            failure = self._task.exception() if self._task.done() else None
+            self._close_loop()
+            raise RuntimeError("the server did not start") from failure
+
+    def _on_ready(self, addresses: list[Any]) -> None:
+        self._is_ready = True
+
+    @property
+    def now(self) -> float:
+        """The clock."""
+        return self._clock.now
+
+    def connect(self, window_bytes: int) -> MemoryClient:
+        """Make a connection."""
+        return self._listener.connect(window_bytes)
+
+    def settle(self) -> None:
+        """Let the loop do all that it can do now."""
+        self._network.wake()
+        self._loop.run_until_idle()
+
+    def settle_threads(self, is_done: Callable[[], bool]) -> None:
+        """Let threads of the application come to an end, too, until `is_done`. Takes real time."""
+        left = THREADS_S
+        while not is_done() and left > 0:
+            if not self._loop.wait_for_threads(LOOK_S):
+                left -= LOOK_S
+            self.settle()
+
+    def wait(self, seconds: float) -> None:
+        """Let the clock jump from timer to timer."""
+        until = self._clock.now + seconds
+        self._network.wake()
+        while (next_at := self._loop.run_until_idle()) <= until:
+            self._clock.now = max(self._clock.now, next_at)
+        self._clock.now = max(self._clock.now, until)
+        self.settle()
+
+    def _jump_until(self, is_done: Callable[[], bool]) -> None:
+        """Let the clock jump from timer to timer until something has happened, or nothing can."""
+        for _ in range(CLOSE_ROUNDS):
+            next_at = self._loop.run_until_idle()
+            if is_done():
+                return
+            if next_at == inf:
+                self._loop.wait_for_threads(LOOK_S)
+            else:
+                self._clock.now = max(self._clock.now, next_at)
+
+    def begin_drain(self) -> None:
+        """Let the server begin to end."""
+        self._server.begin_drain()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended."""
+        return self._task.done()
+
+    def close(self) -> None:
+        """Cancel the server. Raises what it has failed with. A second call does nothing."""
+        if self._loop.is_closed():
+            return
+        self._task.cancel()
+        self._jump_until(self._task.done)
+        self._close_loop()
+        if not self._task.cancelled() and self._task.exception() is not None:
+            raise self._task.exception()  # type: ignore[misc]  # not None, as just asked
+
+    def _close_loop(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_idle()
+        self._loop.close()
