@@ -1,8 +1,13 @@
 """The trio driver: the engine hosted by trio.
 
 How it waits: one task waits for the engine's one descriptor, another sleeps until its next deadline. How it runs a
-coroutine: as a task for each request in the server's nursery, with a copy of the context that the server began with.
-How it stops: `serve` returns when a drain is over or after `stop`; cancelling it ends everything at once.
+coroutine: in the task that has done the round, which becomes the coroutine's own when that waits for the first time;
+another task does the rounds from then on. How it stops: `serve` returns when a drain is over or after `stop`;
+cancelling it ends everything at once.
+
+A new task for each request would cost a request a third of its time, and most coroutines of a server under load never
+wait. Each begins with the context that the server began with: a task in which one has set a context variable is given
+up.
 
 The clock is trio's, so that under `trio.testing.MockClock` an hour of keep-alive passes at once.
 """
@@ -24,40 +29,12 @@ from .engine.hosted import HostedServer, bound, bound_address
 from .engine.lifespan import ServerLifespan, lifespan_of
 from .net.transport import Listener
 from .trio_streams import StreamListener, StreamSelector
+from .trio_tasks import TaskSignal, has_changed, only_error, run_in_steps
 
 AnyListener: TypeAlias = "Listener | trio.abc.Listener[Any]"  # Any: a listener of whatever streams
 
 WRONG_LOOP: Final = ("unrecognized yield message", "no running event loop", "no current event loop")
 """What trio and asyncio say of a coroutine that waits for something of asyncio."""
-
-
-class TaskSignal:
-    """A signal on trio; one task waits for it at a time."""
-
-    __slots__ = ("_is_set", "_task")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._task: trio.lowlevel.Task | None = None
-
-    def set(self) -> None:
-        """Let `wait` return."""
-        self._is_set = True
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    async def wait(self) -> None:
-        """Return when the signal is set."""
-        if self._is_set:
-            await trio.lowlevel.checkpoint()
-            return
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
-
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Server(HostedServer):
@@ -97,7 +74,7 @@ class Server(HostedServer):
             else:
                 await self._serve_within(lifespan, task_status)
         except BaseExceptionGroup as group:  # of nurseries that have one task at most that fails
-            error = _unwrap(group)
+            error = only_error(group)
             raise error from error.__cause__
         finally:
             self._token = None
@@ -131,7 +108,7 @@ class Server(HostedServer):
                 descriptor = engine.watch(self.wake)
                 self._nursery.start_soon(self._keep_time)
                 if descriptor is not None:
-                    self._nursery.start_soon(self._keep_ready, descriptor)
+                    self._nursery.start_soon(self._lead, descriptor)
                 task_status.started([bound_address(listener) for listener in self._listeners])
                 self.wake()
                 self._obey()
@@ -156,11 +133,27 @@ class Server(HostedServer):
 
     # Rounds
 
-    async def _keep_ready(self, descriptor: int) -> None:
-        """Do a round whenever the engine's descriptor is readable."""
+    async def _lead(self, descriptor: int) -> None:
+        """Do a round whenever the engine's descriptor is readable, until another task leads."""
+        context = copy_context()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             self._do_round()
+            new_exchanges = self.engine.new_exchanges
+            while new_exchanges:
+                has_waited = await run_in_steps(self._run_exchange(new_exchanges.popleft()), self._let_another_lead)
+                if has_waited:
+                    return
+                if has_changed(context):
+                    self._let_another_lead()
+                    return
+
+    def _let_another_lead(self) -> None:
+        """Let another task do the rounds; this one has a coroutine that waits, or has changed its context."""
+        self._start_exchanges()
+        descriptor = self.engine.watch(self.wake)
+        assert descriptor is not None
+        self._context.run(self._nursery.start_soon, self._lead, descriptor)
 
     async def _keep_time(self) -> None:
         """Do a round when the next deadline has come, and when the engine asks for one."""
@@ -172,23 +165,27 @@ class Server(HostedServer):
                 else:
                     await trio.sleep_forever()
             self._do_round()
+            self._start_exchanges()
 
     def _do_round(self) -> None:
-        """Let the engine do a round, and start what came of it."""
+        """Let the engine do a round."""
         if self.ended.is_set():
             return
         engine = self.engine
         self._is_woken = False
         engine.tick()
-        new_exchanges = engine.new_exchanges
-        while new_exchanges:
-            self._context.run(self._nursery.start_soon, self._run_exchange, new_exchanges.popleft())
         if engine.is_ending and engine.is_over:
             self.ended.set()
         elif engine.unfinished:
             self.wake()
         elif engine.deadline_at < self._sleep.deadline:
             self._sleep.deadline = engine.deadline_at
+
+    def _start_exchanges(self) -> None:
+        """Give each new exchange a task of its own."""
+        new_exchanges = self.engine.new_exchanges
+        while new_exchanges:
+            self._context.run(self._nursery.start_soon, self._run_exchange, new_exchanges.popleft())
 
     async def _run_exchange(self, exchange: EngineExchange) -> None:
         """Run the coroutine of an exchange."""
@@ -273,11 +270,3 @@ async def serve(
 async def _drain_after(event: trio.Event, server: Server) -> None:
     await event.wait()
     server.begin_drain()
-
-
-def _unwrap(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception of a nursery whose other tasks do not fail."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

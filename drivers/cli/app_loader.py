@@ -7,9 +7,8 @@ import os
 import sys
 from typing import Final
 
+from h1core.app.interface import App
 from h1core.errors import LocalError
-
-from ..app_interface import App
 
 # A module that runs as a program when it is imported may end like one; that is no reason to end without a word.
 _FAILURES: Final = (Exception, SystemExit)

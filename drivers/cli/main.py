@@ -18,11 +18,12 @@ from importlib import metadata
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 
+from h1core.app.interface import App, check_interface, interface_of
 from h1core.app.lifespan import StartupFailed
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 
-from ..app_interface import App, check_interface, handler_of, interface_of, runs_on_a_loop
+from ..app_interface import handler_of, runs_on_a_loop
 from ..engine.engine import Options
 from ..net.listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
 from .app_loader import AppFailed, call_factory, load

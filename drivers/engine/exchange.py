@@ -143,6 +143,11 @@ class EngineExchange(Exchange):
             self._inbox.append(event)
             self._session.conn.pause_body()
 
+    def take_body(self, events: list[Event]) -> None:
+        """Take a whole body that came with its head: the request, one piece, and the end."""
+        if not self._body_is_over:
+            self._inbox.extend(events[1:])  # type: ignore[arg-type]  # the session has looked at their types
+
     def cancel_if_gone(self) -> None:
         """Cancel the task if its client is gone, where that is asked for. Never raises."""
         if self.task is None or not self.may_be_cancelled:
@@ -209,12 +214,13 @@ class EngineExchange(Exchange):
         if self._progress is not NONE and conn.close_reason is CloseReason.CONTINUE_OWED:
             return b"", False  # its client was never told to send it
         inbox = self._inbox
-        if len(inbox) == 2 and type(data := inbox[0]) is Data and self._is_current() and not self._is_receiving:
-            end = inbox[1]
-            if type(end) is EndOfMessage:  # fast path: the whole body has come, with its end
+        if len(inbox) == 2 and self._progress is not COMPLETE and not self._is_receiving:
+            data, end = inbox
+            if type(data) is Data and type(end) is EndOfMessage:  # fast path: the whole body has come, with its end
                 inbox.clear()
-                self._end_body(end)
-                return as_bytes(data.data), False
+                self._body_is_over = True
+                self.request.trailers = end.trailers
+                return data.data if type(data.data) is bytes else as_bytes(data.data), False
         piece = await self.receive()
         if piece and inbox and type(inbox[0]) is EndOfMessage:
             await self.receive()
@@ -284,7 +290,9 @@ class EngineExchange(Exchange):
             return
         session.conn.send(event)
         if type(event) is Response:
-            self._note_begin(event, BEGUN)
+            self._progress = BEGUN
+            if self._engine.access_log:
+                session.log_response(self.request, event)
         elif type(event) is EndOfMessage:
             self._progress = COMPLETE
             session.notify()
@@ -302,21 +310,12 @@ class EngineExchange(Exchange):
             if session.conn.state in OVER:
                 return False  # `flush` says so
             raise
-        self._note_begin(response, BEGUN if response.body is None else COMPLETE)
+        self._progress = COMPLETE
+        if self._engine.access_log:
+            session.log_response(self.request, response)
         if session.waiters:
             session.notify()
         return session.write_out()
-
-    def leave_to_engine(self) -> Session:
-        """Let the engine send the response of this request; the session that it is to be begun on."""
-        self._check_current()
-        self._progress = COMPLETE
-        return self._session
-
-    def _note_begin(self, response: Response, progress: Progress) -> None:
-        self._progress = progress
-        if self._engine.access_log:
-            self._session.log_response(self.request, response)
 
     def _check_current(self) -> None:
         if self._progress is COMPLETE or self._is_over:

@@ -3,17 +3,16 @@
 A runner gets each request of each session, and sees to its response.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from h1core.app.exchange import StreamingHandler
+from h1core.app.exchange import StreamingHandler, on_exchange
 from h1core.app.handler import AsyncHandler, FileBody, Handler, WholeBody
-from h1core.events import Data, EndOfMessage, Request, Response
+from h1core.events import Request
 
 from .exchange import EngineExchange, ExchangeHandler
 from .pool import Job, Work, Workers
 from .response_body import FileSource, IteratorSource
-from .responses import Reply, close_quietly, overload_answer, release, run_handler, split_reply
+from .responses import Reply, close_quietly, overload_answer, release, run_handler
 from .session import Session
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ class CoroutineRunner:
     """Gives requests to coroutines: the host starts a task for each."""
 
     def __init__(self, handler: AsyncHandler | StreamingHandler, engine: "Engine") -> None:
-        self._handler: ExchangeHandler = handler if isinstance(handler, StreamingHandler) else _collected(handler)
+        self._handler: ExchangeHandler = handler if isinstance(handler, StreamingHandler) else on_exchange(handler)
         self._engine = engine
 
     def answer(self, session: Session, request: Request) -> None:
@@ -151,53 +150,4 @@ class CoroutineRunner:
         if engine.access_log:
             session.began_at = engine.clock()
         session.exchange = exchange = EngineExchange(engine, session, request, self._handler)
-        if not request.end_stream and not engine.collects_bodies:
-            session.conn.pause_body()  # nothing is read but what is asked for
         engine.new_exchanges.append(exchange)
-
-
-END_OF_PIECES: Final = b""
-
-
-def _collected(handler: AsyncHandler) -> ExchangeHandler:
-    """An async handler of whole requests as one of exchanges."""
-
-    async def run(exchange: EngineExchange) -> None:
-        request = exchange.request
-        method = request.method
-        try:
-            response = await handler(request)
-        finally:
-            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
-        if type(response) is not Response or not isinstance(response.body, AsyncIterable):
-            reply = split_reply(request, response)
-            begin_reply(exchange.leave_to_engine(), request, reply)
-            return
-        pieces = aiter(response.body)
-        try:
-            if method == b"HEAD":
-                exchange.respond(Response(response.status, response.headers))
-            else:
-                await _send_pieces(exchange, Response(response.status, response.headers, None), pieces)
-        finally:
-            await _close(pieces)
-
-    return run
-
-
-async def _send_pieces(exchange: EngineExchange, first: Response, pieces: AsyncIterator[bytes]) -> None:
-    """Send a streamed body. Nothing is sent before the first piece is there: until then a failure is a 500."""
-    end: list[bytes] = []
-    piece: Any = await anext(pieces, end)
-    await exchange.send(first)
-    while piece is not end:
-        await exchange.send(Data(piece))
-        piece = await anext(pieces, end)
-    await exchange.send(EndOfMessage())
-
-
-async def _close(pieces: AsyncIterator[bytes]) -> None:
-    """Let an async generator clean up."""
-    aclose = getattr(pieces, "aclose", None)
-    if aclose is not None:
-        await aclose()

@@ -118,12 +118,16 @@ class Session:
                 self._stop_reading()
                 return
             events = self._receive(self._engine.idle_read_bytes)
-            if len(events) == 1 and type(request := events[0]) is Request and request.end_stream:
-                events = []
+            if events and type(request := events[0]) is Request and self._is_whole(request, events):
                 request.endpoints = self.endpoints
                 self._engine.answer(self, request)
-                if self.exchange is not None or self.job is not None:
+                if self.exchange is not None:
+                    if len(events) == 3:
+                        self.exchange.take_body(events)
                     return  # the application has it; no deadline runs
+                if self.job is not None:
+                    return
+                events = []
                 if self.source is None:
                     is_blocked = not self._write()
                     if self.conn.is_idle:
@@ -132,6 +136,19 @@ class Session:
             self._settle()
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
+
+    def _is_whole(self, request: Request, events: list[Event]) -> bool:
+        """Whether events are one request, and its body in one piece. If requests are collected, it is put there."""
+        if request.end_stream:
+            return len(events) == 1
+        if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
+            return False
+        if self._body is not None:
+            if len(data.data) > self._engine.core.limits.max_memory_body_bytes:
+                return False
+            request.body = bytes(data.data)
+            request.trailers = end.trailers
+        return True
 
     def serve_ready(self, mask: int) -> None:
         """Serve what the selector reported, unless the session was dropped in this same tick."""
@@ -198,6 +215,7 @@ class Session:
                 self._engine.answer(self, request)
         elif type(event) is Request:
             self._engine.answer(self, event)
+            self.conn.pause_body()  # nothing is read but what is asked for
         elif self.exchange is not None:
             self.exchange.take(event)
 

@@ -14,9 +14,11 @@ Most handlers get a whole request and return a response (handler.py). One that i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Container, Iterator
+from typing import Any
 
-from h1core.events import Request, Response, Sendable
+from h1core.app.handler import AsyncHandler, FileBody, close_pieces, first_part
+from h1core.events import Data, EndOfMessage, Request, Response, Sendable
 
 
 class Exchange(ABC):
@@ -92,3 +94,65 @@ class StreamingHandler:
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Run the handler."""
         return await self._handler(exchange)
+
+
+def on_exchange(handler: AsyncHandler) -> Callable[[Exchange], Awaitable[None]]:
+    """An async handler of whole requests as one of exchanges: it sends what the handler returns.
+
+    The request of the exchange has its body. A body of the response may be an iterable, or an async one.
+    """
+
+    async def run(exchange: Exchange) -> None:
+        request = exchange.request
+        method = request.method
+        try:
+            response = await handler(request)
+        finally:
+            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
+        if type(response) is Response and isinstance(response.body, AsyncIterable):
+            await _send_async(exchange, response, aiter(response.body))
+            return
+        first, pieces = first_part(request, response)
+        if pieces is None:
+            await exchange.send(first)
+            return
+        try:
+            await _send_pieces(exchange, first, pieces)
+        finally:
+            close_pieces(pieces)
+
+    return run
+
+
+async def _send_pieces(exchange: Exchange, first: Response, pieces: Iterator[bytes]) -> None:
+    """Send a streamed body. Nothing is sent before the first piece is there: until then a failure is a 500."""
+    if isinstance(pieces, FileBody):
+        await exchange.send(first)
+        await exchange.send(pieces.part)
+    else:
+        end: list[bytes] = []
+        piece: Any = next(pieces, end)
+        await exchange.send(first)
+        while piece is not end:
+            await exchange.send(Data(piece))
+            piece = next(pieces, end)
+    await exchange.send(EndOfMessage())
+
+
+async def _send_async(exchange: Exchange, response: Response, pieces: AsyncIterator[bytes]) -> None:
+    """The same for an async iterator, which is closed in the end."""
+    try:
+        if exchange.request.method == b"HEAD":
+            await exchange.send(Response(response.status, response.headers))
+            return
+        end: list[bytes] = []
+        piece: Any = await anext(pieces, end)
+        await exchange.send(Response(response.status, response.headers, None))
+        while piece is not end:
+            await exchange.send(Data(piece))
+            piece = await anext(pieces, end)
+        await exchange.send(EndOfMessage())
+    finally:
+        aclose: Any = getattr(pieces, "aclose", None)
+        if aclose is not None:
+            await aclose()
