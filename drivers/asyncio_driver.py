@@ -16,7 +16,7 @@ from typing import Any, Final, Unpack
 from h1core.errors import LocalError
 
 from .app_interface import handler_of
-from .engine.engine import AnyHandler, Engine, Options
+from .engine.engine import MAX_WAIT_S, AnyHandler, Engine, Options
 from .engine.exchange import EngineExchange
 from .engine.host import Signal
 from .engine.hosted import HostedServer, bound, bound_address
@@ -175,8 +175,8 @@ class Server(HostedServer):
         """Let a round come at the deadline at the latest. A timer that comes too early only looks again."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._timer_at = min(deadline, self._loop.time() + MAX_WAIT_S)
+        self._timer = self._loop.call_at(self._timer_at, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

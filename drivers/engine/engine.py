@@ -51,6 +51,9 @@ AnyHandler = Handler | AsyncHandler | StreamingHandler
 
 STOPPED: Final = Phase.STOPPED
 
+MAX_WAIT_S: Final = 24 * 3600.0
+"""A host waits no longer before it looks again: systems take no number of seconds, however large."""
+
 
 class Options(TypedDict, total=False):
     """Options of a server, alike on all hosts. `Engine` says what they mean."""
@@ -210,7 +213,7 @@ class Engine:
         self.deadline_moved()
         if self.deadline_at == inf:
             return max_wait
-        wait = max(0.0, self.deadline_at - self.clock())
+        wait = min(max(0.0, self.deadline_at - self.clock()), MAX_WAIT_S)
         return wait if max_wait is None else min(wait, max_wait)
 
     def deadline_moved(self) -> None:

@@ -246,7 +246,7 @@ class EngineExchange(Exchange):
             conn.resume_body()
             if conn.output_bytes:
                 session.write_out()  # 100 Continue
-            if session.last_read_was_full:
+            if session.io.last_read_was_full:
                 await self._take_turn()
                 session.look()
             if not inbox:

@@ -7,24 +7,32 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from itertools import chain
 from typing import Final, Protocol
 
 from h1core.app.handler import FileBody
 from h1core.errors import Disconnected
-from h1core.events import FileSlice, Request
+from h1core.events import Data, EndOfMessage, FileSlice, Request
+from h1core.http1.conn import Conn
+from h1core.server.fairness import PIECES_PER_TURN
 
 from .responses import close_quietly, release
 
 logger = logging.getLogger("h1core.server")
 
 
-class NoPiece:
-    """Stands where a piece of body would: `PENDING` while there is none yet, `END` when there will be none."""
+class NoPiece(Enum):
+    """Stands where a piece of body would."""
+
+    PENDING = "there is none yet"
+    END = "there will be none"
+    MORE = "there may be one, but not now"
 
 
-PENDING: Final = NoPiece()
-END: Final = NoPiece()
+PENDING: Final = NoPiece.PENDING
+END: Final = NoPiece.END
+MORE: Final = NoPiece.MORE
 
 
 class BodyFailed(Exception):
@@ -44,6 +52,25 @@ class BodySource(Protocol):
     def close(self) -> None:
         """No further piece is wanted. Never raises."""
         ...
+
+
+def send_pieces(conn: Conn, source: BodySource, max_output_bytes: int) -> NoPiece:
+    """Send pieces of a body while the peer keeps up, for one turn, and say whether there may be more.
+
+    Raises what the application raises, and LocalError for a piece that may not be sent.
+    """
+    most = 0 if source.is_by_reference else max_output_bytes
+    for _ in range(PIECES_PER_TURN):
+        if conn.output_bytes > most:
+            return MORE
+        piece = source.next_piece()
+        if piece is PENDING:
+            return PENDING
+        if isinstance(piece, NoPiece):
+            conn.send(EndOfMessage())
+            return END
+        conn.send(piece if type(piece) is FileSlice else Data(piece))
+    return MORE
 
 
 class IteratorSource:

@@ -2,8 +2,7 @@
 
 Theory
 ------
-A connection's transport is touched in four places: `_receive` reads once, `_write` writes one buffer, `_settle` shuts
-the writing side down, and `drop` closes it. A turn goes through them in this order:
+A turn goes through these steps:
 
     read -> receive_data -> events -> application -> send -> next_events -> ... -> write -> disposition -> deadline
 
@@ -14,7 +13,7 @@ in `Engine.unfinished` for the next tick, which does not wait.
 After each turn the session asks its `Conn` what to wait for: reading while it `wants_read`, writing while bytes are
 owed. The selector is called only when that changes, which for ordinary requests is never.
 
-While the application has the request, the session is one of these:
+While the application has the request, the session has one of these:
 
 - `job`: a worker thread has it (pool.py). Nothing is read until the job has come back.
 - `exchange`: a coroutine has it (exchange.py). It calls `write_out`, `look` and `wait_for_change` between two ticks.
@@ -23,22 +22,19 @@ While the application has the request, the session is one of these:
 Nothing here decides about time, numbers or protocol: `Conn` and `ServerCore` do.
 """
 
-import contextlib
 import logging
-import socket
-import struct
 from typing import TYPE_CHECKING, Final
 
-from h1core.events import Closed, Data, EndOfMessage, Event, FileSlice, Refused, Request, Response, TimedOut
+from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, Disposition, State
-from h1core.server.fairness import EVENTS_PER_TURN, PIECES_PER_TURN, WRITES_PER_TURN
+from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
 
 from ..net.transport import READ, WRITE, Transport, endpoints_of
-from .files import FileFailed, send_file
+from .connection_io import ConnectionIO
 from .host import Signal
 from .request_body import RequestBody
-from .response_body import PENDING, BodySource, NoPiece
+from .response_body import END, MORE, BodySource, send_pieces
 from .responses import address_text, log_access, send_first
 
 if TYPE_CHECKING:
@@ -51,39 +47,22 @@ logger = logging.getLogger("h1core.server")
 LAST_EVENTS: Final = (Refused, TimedOut, Closed)
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 BUG_MESSAGE: Final = "the connection to %s is cut because of a bug"
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
 
 class Session:
     """One connection. Belongs to the engine's thread."""
 
     __slots__ = (
-        "_body",
-        "_disposition",
-        "_engine",
-        "_is_dropped",
-        "began_at",
-        "conn",
-        "endpoints",
-        "exchange",
-        "interest",
-        "job",
-        "last_read_was_full",
-        "peer",
-        "sees_end",
-        "source",
-        "transport",
-        "waiters",
+        *"began_at conn endpoints exchange io job peer source waiters".split(),
+        *"_body _disposition _engine _is_dropped".split(),
     )
 
     def __init__(self, engine: "Engine", transport: Transport, conn: Conn, peer: object) -> None:
         self._engine = engine
-        self.transport = transport
         self.conn = conn
         self.peer = peer
         self.endpoints = endpoints_of(transport, peer)
-        self.interest = 0
-        """The events that the selector waits for; 0 when the transport is not registered."""
+        self.io = ConnectionIO(transport, conn, engine.selector, self)
         self.began_at = 0.0
         """When the request in hand was complete; for the access log and the workers."""
         self.job: Job | None = None
@@ -92,10 +71,6 @@ class Session:
         """The request that a coroutine has."""
         self.source: BodySource | None = None
         """The rest of the response that is being streamed."""
-        self.sees_end = False
-        """The peer has closed its side, or the connection is lost."""
-        self.last_read_was_full = False
-        """The last read filled its buffer, so there is probably more."""
         self._body = RequestBody(engine.core.limits.max_memory_body_bytes) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
         """What was done with the transport last."""
@@ -115,9 +90,9 @@ class Session:
         is_blocked = False
         try:
             if self.exchange is not None and not self._leave_exchange():
-                self._stop_reading()
+                self.io.stop_reading()
                 return
-            events = self._receive(self._engine.idle_read_bytes)
+            events = self.io.receive(self._engine.idle_read_bytes)
             if events and type(request := events[0]) is Request and self._is_whole(request, events):
                 request.endpoints = self.endpoints
                 self._engine.answer(self, request)
@@ -129,7 +104,7 @@ class Session:
                     return
                 events = []
                 if self.source is None:
-                    is_blocked = not self._write()
+                    is_blocked = not self.io.write()
                     if self.conn.is_idle:
                         return
             self._take_turn(events, is_blocked)
@@ -152,16 +127,16 @@ class Session:
 
     def serve_ready(self, mask: int) -> None:
         """Serve what the selector reported, unless the session was dropped in this same tick."""
-        if not self.interest:
+        if not self.io.interest:
             return
         events = self.read() if mask & READ else []
         if mask & READ and not events and not self._may_read():
-            self._stop_reading()
+            self.io.stop_reading()
         self.pump(events)
 
     def read(self) -> list[Event]:
         """Read once, if the connection wants to, and return what came of it."""
-        return self._receive(self.conn.receive_bytes) if self._may_read() else []
+        return self.io.receive(self.conn.receive_bytes) if self._may_read() else []
 
     def pump(self, events: list[Event]) -> None:
         """Give the session its turn. Whatever goes wrong in it ends this connection, and no other."""
@@ -196,7 +171,7 @@ class Session:
             if is_blocked or not conn.output_bytes:
                 break
             writes += 1
-            is_blocked = not self._write()
+            is_blocked = not self.io.write()
             if writes == WRITES_PER_TURN:
                 break
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
@@ -248,32 +223,18 @@ class Session:
             source.close()
 
     def _stream(self) -> bool:
-        """Take pieces of the body while the peer keeps up; what the application raises cuts the connection.
-
-        Returns whether there may be more at once.
-        """
-        conn = self.conn
+        """Send more of the body from its source; whether there may be more at once. A failure cuts the connection."""
         source = self.source
         assert source is not None
-        most = 0 if source.is_by_reference else self._engine.core.limits.max_output_bytes
         try:
-            for _ in range(PIECES_PER_TURN):
-                if conn.output_bytes > most:
-                    return True
-                piece = source.next_piece()
-                if piece is PENDING:
-                    return False
-                if isinstance(piece, NoPiece):
-                    conn.send(EndOfMessage())
-                    self.end_source()
-                    return False
-                conn.send(piece if type(piece) is FileSlice else Data(piece))
+            state = send_pieces(self.conn, source, self._engine.core.limits.max_output_bytes)
         except (Exception, SystemExit):
             logger.exception("the handler's body failed; the connection to %s is cut", address_text(self.peer))
-            conn.abort(CloseReason.APPLICATION_FAILED)
+            self.conn.abort(CloseReason.APPLICATION_FAILED)
+            state = END
+        if state is END:
             self.end_source()
-            return False
-        return True
+        return state is MORE
 
     # Coroutines: called between two ticks
 
@@ -282,9 +243,9 @@ class Session:
         conn = self.conn
         try:
             for _ in range(WRITES_PER_TURN):
-                if not conn.output_bytes or not self._write():
+                if not conn.output_bytes or not self.io.write():
                     break
-            if conn.is_idle and self.interest == READ:
+            if conn.is_idle and self.io.interest == READ:
                 return True  # fast path: there is nothing to settle
             self._settle()
             is_written = not conn.output_bytes
@@ -318,14 +279,14 @@ class Session:
     @property
     def is_gone(self) -> bool:
         """Whether the peer has closed its side, or the connection is over."""
-        return self.sees_end or self.conn.state in OVER
+        return self.io.sees_end or self.conn.state in OVER
 
     def exchange_over(self) -> None:
         """The coroutine has ended: go on with the next request, or let the connection end."""
         self.exchange = None
         if self._is_dropped:
             self._engine.connection_gone(self.conn)
-        elif not self.conn.is_idle or self.interest != READ:
+        elif not self.conn.is_idle or self.io.interest != READ:
             self._engine.unfinished.pop(self, None)
             self.pump([])
             self._engine.wake()
@@ -353,49 +314,6 @@ class Session:
     def _may_read(self) -> bool:
         return self.job is None and self.conn.wants_read and not self._is_held_back()
 
-    def _receive(self, size: int) -> list[Event]:
-        """Read at most `size` bytes, and return what came of them."""
-        try:
-            data = self.transport.recv(size)
-        except (BlockingIOError, InterruptedError):
-            self.last_read_was_full = False
-            return []
-        except OSError:
-            self.sees_end = True
-            return self.conn.connection_lost()
-        self.last_read_was_full = len(data) == size
-        if not data:
-            self.sees_end = True
-        return self.conn.receive_data(data)
-
-    def _write(self) -> bool:
-        """Write the next buffer, or some of a file; whether the transport would take more."""
-        conn = self.conn
-        data = conn.data_to_send()
-        try:
-            if data:
-                sent = self.transport.send(data)
-                has_room = sent == len(data)
-            else:
-                part = conn.file_to_send()
-                assert part is not None, "something is to be written"
-                sent, has_room = send_file(self.transport, part)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            self.sees_end = True
-            for event in conn.connection_lost():
-                self._take(event)
-            return False
-        except FileFailed as error:
-            who = address_text(self.peer)
-            logger.error("a file cannot be sent to its end, the connection to %s is cut: %s", who, error)
-            conn.abort(CloseReason.APPLICATION_FAILED)
-            self.end_source()
-            return False
-        conn.data_sent(sent)
-        return has_room
-
     # What comes next
 
     def _settle(self) -> None:
@@ -407,8 +325,7 @@ class Session:
             if disposition is not Disposition.LINGER:
                 self.drop()
                 return
-            with contextlib.suppress(OSError):  # the peer may have gone first
-                self.transport.shutdown(socket.SHUT_WR)
+            self.io.end_output()
         self._set_interest()
         if self._engine.core.connection_pumped(conn):
             self._engine.deadline_moved()
@@ -422,30 +339,15 @@ class Session:
         """
         conn = self.conn
         if self.job is not None:
-            interest = self.interest & READ
+            interest = self.io.interest & READ
         elif self.exchange is not None:
-            interest = READ if self.interest & READ or conn.wants_read else 0
+            interest = READ if self.io.interest & READ or conn.wants_read else 0
         else:
             interest = READ if conn.wants_read else 0
         if conn.output_bytes:
             interest |= WRITE
-        if interest != self.interest:
-            self._register(interest)
-
-    def _stop_reading(self) -> None:
-        if self.interest & READ:
-            self._register(self.interest & ~READ)
-
-    def _register(self, interest: int) -> None:
-        """Change what the selector waits for."""
-        selector = self._engine.selector
-        if not self.interest:
-            selector.register(self.transport, interest, self)
-        elif interest:
-            selector.modify(self.transport, interest, self)
-        else:
-            selector.unregister(self.transport)
-        self.interest = interest
+        if interest != self.io.interest:
+            self.io.wait_for(interest)
 
     def cut(self, error: Exception) -> None:
         """End a session whose turn has failed."""
@@ -461,14 +363,7 @@ class Session:
         engine = self._engine
         del engine.sessions[self.conn]
         engine.unfinished.pop(self, None)
-        if self.interest:
-            engine.selector.unregister(self.transport)
-            self.interest = 0
-        if self.conn.disposition is Disposition.ABORT:
-            with contextlib.suppress(OSError):
-                self.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        with contextlib.suppress(OSError):
-            self.transport.close()
+        self.io.close()
         self.end_job()
         self.end_source()
         if self._body is not None:

@@ -46,7 +46,7 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self._fake_clock = clock
         self._idle_selector = IdleSelector()
         self._idle_selector.on_idle = self._stop_idle
-        self._next_in: float | None = None
+        self._next_in = inf
         super().__init__(self._idle_selector)
 
     def time(self) -> float:
@@ -54,14 +54,13 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         return self._fake_clock()
 
     def _stop_idle(self, timeout: float | None) -> None:
-        self._next_in = timeout
+        self._next_in = inf if timeout is None else timeout
         self.stop()
 
     def run_until_idle(self) -> float:
         """Run what can run now; the instant of the next timer, `inf` when there is none."""
-        self._next_in = None
         self.run_forever()
-        return inf if self._next_in is None else self._fake_clock() + self._next_in
+        return self._fake_clock() + self._next_in
 
     def wait_for_threads(self, seconds: float) -> bool:
         """Wait, really, until a thread calls back into the loop; whether one did."""
