@@ -151,3 +151,35 @@ class Timeouts:
             value = getattr(self, field.name)
             if type(value) not in (int, float) or not 0 < value <= float_info.max:
                 raise LocalError(f"{field.name} must be a positive number, not {value!r}")
+
+
+SUMMARIES: Final = {
+    "max_request_line_bytes": "request line; then 414",
+    "max_head_bytes": "request line and all field lines; then 431",
+    "max_fields": "field lines in a head; then 431",
+    "max_method_bytes": "method; then 501",
+    "max_chunk_extension_bytes": "extensions of one chunk; then 400",
+    "max_chunk_extensions_bytes": "chunk extensions of one body; then 400",
+    "max_trailer_bytes": "trailer section; then 431",
+    "max_trailer_fields": "field lines in a trailer section; then 431",
+    "max_body_bytes": "content of one request; then 413",
+    "initial_buffer_bytes": "read at a time to begin with",
+    "max_buffer_bytes": "read at a time at most, and pipelined bytes that may wait",
+    "max_unread_body_bytes": "discarded of a body the application left; then close",
+    "max_linger_bytes": "discarded after the last response; then close",
+    "max_output_bytes": "waiting to be written before a streamed body is held back",
+    "max_memory_body_bytes": "a request body in memory; then a temporary file",
+    "max_requests_per_connection": "requests on one connection; then close",
+    "max_connections": "open connections; then new ones wait in the kernel",
+    "max_queued_requests": "requests waiting for a worker; then 503",
+    "head_timeout": "from accept, or a later request's first byte, to the end of the head; then 408",
+    "body_timeout": "how far a body may fall behind --min-body-rate; then 408",
+    "min_body_rate": "bytes a second a request body must keep up",
+    "keepalive_timeout": "idle between requests; then close",
+    "write_timeout": "how far the peer may fall behind --min-write-rate; then reset",
+    "min_write_rate": "bytes a second the peer must take of what it is owed",
+    "queue_timeout": "a request waits for a worker; then 503",
+    "linger_timeout": "waiting for the peer to close after the last response; then close",
+    "drain_timeout": "from the begin of a drain; then what is left is reset",
+}
+"""One line for each field of Limits and Timeouts; the docstrings there say the rest, and why."""

@@ -18,14 +18,15 @@ from importlib import metadata
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 
+from h1core.addresses import Address, InheritedAddress, parse_address
 from h1core.app.interface import App, check_interface, interface_of
 from h1core.app.lifespan import StartupFailed
-from h1core.config import Limits, Timeouts
+from h1core.config import SUMMARIES, Limits, Timeouts
 from h1core.errors import LocalError
 
 from ..app_interface import handler_of, runs_on_a_loop
 from ..engine.engine import Options
-from ..net.listeners import Address, InheritedAddress, close_listener, describe, listen, parse_address
+from ..net.listeners import close_listener, describe, listen
 from .app_loader import AppFailed, call_factory, load
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
@@ -42,37 +43,6 @@ signals: SIGTERM or SIGINT stops accepting, finishes what is in flight within --
 status 0; a second one ends at once, with status 143 or 130.
 """
 
-HELP: Final = {
-    "max_request_line_bytes": "request line; then 414",
-    "max_head_bytes": "request line and all field lines; then 431",
-    "max_fields": "field lines in a head; then 431",
-    "max_method_bytes": "method; then 501",
-    "max_chunk_extension_bytes": "extensions of one chunk; then 400",
-    "max_chunk_extensions_bytes": "chunk extensions of one body; then 400",
-    "max_trailer_bytes": "trailer section; then 431",
-    "max_trailer_fields": "field lines in a trailer section; then 431",
-    "max_body_bytes": "content of one request; then 413",
-    "initial_buffer_bytes": "read at a time to begin with",
-    "max_buffer_bytes": "read at a time at most, and pipelined bytes that may wait",
-    "max_unread_body_bytes": "discarded of a body the application left; then close",
-    "max_linger_bytes": "discarded after the last response; then close",
-    "max_output_bytes": "waiting to be written before a streamed body is held back",
-    "max_memory_body_bytes": "a request body in memory; then a temporary file",
-    "max_requests_per_connection": "requests on one connection; then close",
-    "max_connections": "open connections; then new ones wait in the kernel",
-    "max_queued_requests": "requests waiting for a worker; then 503",
-    "head_timeout": "from accept, or a later request's first byte, to the end of the head; then 408",
-    "body_timeout": "how far a body may fall behind --min-body-rate; then 408",
-    "min_body_rate": "bytes a second a request body must keep up",
-    "keepalive_timeout": "idle between requests; then close",
-    "write_timeout": "how far the peer may fall behind --min-write-rate; then reset",
-    "min_write_rate": "bytes a second the peer must take of what it is owed",
-    "queue_timeout": "a request waits for a worker; then 503",
-    "linger_timeout": "waiting for the peer to close after the last response; then close",
-    "drain_timeout": "from the begin of a drain; then what is left is reset",
-}
-"""One line for each field of Limits and Timeouts; their docstrings say the rest."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -85,11 +55,7 @@ class Plan:
 
 
 class Running(Protocol):
-    """A server that a driver made.
-
-    `begin_drain` and `stop` never raise, and may be called from a signal handler on the thread that runs: while `run`
-    does, before it and after it.
-    """
+    """A server that a driver made; `begin_drain` and `stop` may be called from a signal handler at any moment."""
 
     def run(self, started: Callable[[], None]) -> None:
         """Serve until drained or stopped; call `started` once connections are accepted."""
@@ -212,7 +178,7 @@ def _add_fields(group: argparse._ArgumentGroup, kind: type[Limits] | type[Timeou
             metavar=unit,
             type=type(field.default),
             default=field.default,
-            help=f"{HELP[field.name]} (default {field.default:.12g})",
+            help=f"{SUMMARIES[field.name]} (default {field.default:.12g})",
         )
 
 
@@ -261,7 +227,7 @@ def _bounds(options: argparse.Namespace) -> tuple[Limits, Timeouts]:
         limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
         timeouts = Timeouts(**{field.name: getattr(options, field.name) for field in fields(Timeouts)})
     except LocalError as error:
-        in_options = re.sub(rf"\b({'|'.join(HELP)})\b", lambda match: _option(match[0]), str(error))
+        in_options = re.sub(rf"\b({'|'.join(SUMMARIES)})\b", lambda match: _option(match[0]), str(error))
         raise LocalError(in_options) from None
     return limits, timeouts
 

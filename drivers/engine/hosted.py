@@ -7,10 +7,11 @@ from contextvars import Context
 from math import inf
 from typing import Any, Final, Unpack
 
+from h1core.addresses import parse_address
 from h1core.errors import LocalError
 from h1core.server import ServerCore
 
-from ..net.listeners import close_listener, listen, parse_address
+from ..net.listeners import close_listener, listen
 from .engine import AnyHandler, Engine, Options
 
 LIFESPAN_GRACE_S: Final = 5.0

@@ -5,135 +5,23 @@ leaves this file. Options of accepted sockets (TCP_NODELAY) are the driver's.
 """
 
 import errno
-import ipaddress
 import os
-import re
 import socket
 import stat
-import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 from weakref import WeakKeyDictionary
 
+from h1core.addresses import Address, InheritedAddress, TcpAddress, UnixAddress
 from h1core.errors import LocalError
 
 DEFAULT_BACKLOG: Final = 1024
-MAX_PORT: Final = 65535
-MAX_FD: Final = 2**31 - 1
-
-# sun_path holds 108 bytes on Linux and 104 on the BSDs and macOS, the NUL at its end included.
-MAX_UNIX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
-
-_BRACKETED: Final = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
 
 _FileIdentity: TypeAlias = tuple[int, int, int]
 
 # Socket files made here: listener to (absolute path, identity). Not a subclass of socket, which trio would refuse to
 # wrap; weak, so that a listener closed by somebody else is forgotten.
 _unix_files: Final[WeakKeyDictionary[socket.socket, tuple[str, _FileIdentity]]] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
-    """A host, as IPv4 or IPv6 address or name, and a port; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
-    """A socket file; relative to the current folder when it does not begin with a slash."""
-
-    path: str
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class InheritedAddress:
-    """A descriptor that whoever started this process left open, already listening."""
-
-    fd: int
-
-    def __str__(self) -> str:
-        return f"fd:{self.fd}"
-
-
-Address: TypeAlias = TcpAddress | UnixAddress | InheritedAddress
-
-
-def parse_address(text: str) -> Address:
-    """What `HOST:PORT`, `[V6]:PORT`, `unix:PATH` or `fd:N` means. Names are not looked up before `listen`.
-
-    Raises LocalError with one sentence for anything else.
-    """
-    if text.startswith("unix:"):
-        return _parse_unix(text, text.removeprefix("unix:"))
-    if text.startswith("fd:"):
-        return _parse_fd(text, text.removeprefix("fd:"))
-    if "/" in text:
-        raise LocalError(f"bad address {text!r}: an address is HOST:PORT, without a scheme or path, or unix:PATH")
-    if text.startswith("["):
-        return _parse_bracketed(text)
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        raise LocalError(f"bad address {text!r}: the port is missing, as in 127.0.0.1:8000")
-    if ":" in host:
-        raise LocalError(f"bad address {text!r}: an IPv6 address stands in brackets, as in [::1]:8000")
-    if not host:
-        raise LocalError(f"bad address {text!r}: the host is missing; every interface is 0.0.0.0 or [::]")
-    if not host.isprintable() or " " in host or "]" in host:
-        raise LocalError(f"bad address {text!r}: the host is neither an address nor a name")
-    return TcpAddress(host, _parse_port(text, port))
-
-
-def _parse_unix(text: str, path: str) -> UnixAddress:
-    if not path:
-        raise LocalError(f"bad address {text!r}: the path is missing, as in unix:/run/app.sock")
-    if "\0" in path:
-        raise LocalError(f"bad address {text!r}: a path holds no NUL")
-    if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
-        raise LocalError(f"bad address {text!r}: the path of a socket has at most {MAX_UNIX_PATH_BYTES} bytes here")
-    return UnixAddress(path)
-
-
-def _parse_fd(text: str, digits: str) -> InheritedAddress:
-    number = _decimal(digits)
-    if number is None or number > MAX_FD:
-        raise LocalError(f"bad address {text!r}: fd: is followed by the number of an open descriptor, as in fd:3")
-    return InheritedAddress(number)
-
-
-def _parse_bracketed(text: str) -> TcpAddress:
-    match = _BRACKETED.fullmatch(text)
-    if match is None:
-        raise LocalError(f"bad address {text!r}: an IPv6 address is written [V6]:PORT, as in [::1]:8000")
-    host, port = match.groups()
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        raise LocalError(f"bad address {text!r}: there is no IPv6 address in the brackets") from None
-    if port is None:
-        raise LocalError(f"bad address {text!r}: the port is missing, as in [::1]:8000")
-    return TcpAddress(host, _parse_port(text, port))
-
-
-def _parse_port(text: str, digits: str) -> int:
-    number = _decimal(digits)
-    if number is None or number > MAX_PORT:
-        raise LocalError(f"bad address {text!r}: the port is a number from 0 to {MAX_PORT}")
-    return number
-
-
-def _decimal(digits: str) -> int | None:
-    """int() would also take signs, spaces, underscores and the digits of other scripts."""
-    return int(digits) if re.fullmatch(r"[0-9]{1,10}", digits) else None
 
 
 def listen(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
