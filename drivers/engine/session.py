@@ -245,7 +245,7 @@ class Session:
             for _ in range(WRITES_PER_TURN):
                 if not conn.output_bytes or not self.io.write():
                     break
-            if conn.is_idle and self.io.interest == READ:
+            if conn.is_idle and self.io.interest == READ and conn in self._engine.core.watched:
                 return True  # fast path: there is nothing to settle
             self._settle()
             is_written = not conn.output_bytes

@@ -25,15 +25,16 @@ STALE_ALLOWANCE: Final = 64
 class DeadlineIndex(Generic[Key]):
     """Instants at which to look at keys (hashable, compared by identity or value). Never raises."""
 
-    __slots__ = ("_heap", "_look_at", "_serial")
+    __slots__ = ("_heap", "_serial", "look_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Key]] = []
-        self._look_at: dict[Key, float] = {}
+        self.look_at: dict[Key, float] = {}
+        """The keys that will come up, and when at the latest. Not to be changed from outside."""
         self._serial = 0
 
     def __len__(self) -> int:
-        return len(self._look_at)
+        return len(self.look_at)
 
     @property
     def entries(self) -> int:
@@ -47,10 +48,10 @@ class DeadlineIndex(Generic[Key]):
         """
         if deadline is None:
             return False
-        look_at = self._look_at.get(key)
+        look_at = self.look_at.get(key)
         if look_at is not None and look_at <= deadline:
             return False
-        self._look_at[key] = deadline
+        self.look_at[key] = deadline
         self._serial += 1  # equal instants come up in the order they were set, and keys are never compared
         heappush(self._heap, (deadline, self._serial, key))
         is_first = self._heap[0][1] == self._serial
@@ -59,13 +60,13 @@ class DeadlineIndex(Generic[Key]):
 
     def forget(self, key: Key) -> None:
         """Never bring `key` up again."""
-        self._look_at.pop(key, None)
+        self.look_at.pop(key, None)
         self._drop_stale()
 
     def _drop_stale(self) -> None:
         """Rebuild the heap when most of it is stale."""
-        if len(self._heap) > 2 * len(self._look_at) + STALE_ALLOWANCE:
-            self._heap = [entry for entry in self._heap if self._look_at.get(entry[2]) == entry[0]]
+        if len(self._heap) > 2 * len(self.look_at) + STALE_ALLOWANCE:
+            self._heap = [entry for entry in self._heap if self.look_at.get(entry[2]) == entry[0]]
             heapify(self._heap)
 
     @property
@@ -76,7 +77,7 @@ class DeadlineIndex(Generic[Key]):
 
     def _skip_stale(self) -> None:
         heap = self._heap
-        while heap and self._look_at.get(heap[0][2]) != heap[0][0]:
+        while heap and self.look_at.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
 
     def due(self, now: float, most: int) -> list[Key]:
@@ -85,7 +86,7 @@ class DeadlineIndex(Generic[Key]):
         heap = self._heap
         while heap and heap[0][0] <= now and len(keys) < most:
             at, _, key = heappop(heap)
-            if self._look_at.get(key) == at:
-                del self._look_at[key]
+            if self.look_at.get(key) == at:
+                del self.look_at[key]
                 keys.append(key)
         return keys
