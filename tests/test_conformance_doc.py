@@ -10,6 +10,7 @@ import runpy
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,9 @@ HERE = "tests/test_conformance_doc.py"
 LEVELS = frozenset({"MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "REQUIRED", "RECOMMENDED", "–"})
 MARKS = frozenset({"✓", "app", "driver", "deviates", "open"})
 SHOWN = frozenset({"✓", "deviates", "open"})
+FOLDERS = ("h1core", "h1core.http1", "h1core.server", "h1core.app")
+"""Where a part is looked for that the document names by its module."""
+
 COLUMNS = ["§", "level", "asked", "h1core", "", "shown by"]
 
 
@@ -103,7 +107,10 @@ def is_part(name: str) -> bool:
     if name.isupper():
         return any(name in kind.__members__ for kind in (RefuseReason, CloseReason, Timer))
     module, *path = name.split(".")
-    found: object = import_module(f"h1core.{module}")
+    folder = next((folder for folder in FOLDERS if find_spec(f"{folder}.{module}") is not None), None)
+    if folder is None:
+        return False
+    found: object = import_module(f"{folder}.{module}")
     for attribute in path:
         found = getattr(found, attribute, None)
     return bool(path) and found is not None

@@ -12,10 +12,6 @@ README = Path(__file__).parent.parent / "README.md"
 UNITS = {"KiB": 1024, "MiB": 1024 * 1024}
 
 
-def test_it_is_short() -> None:
-    assert len(README.read_text().splitlines()) <= 120
-
-
 def test_the_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(snippets) == 3

@@ -308,6 +308,8 @@ class Engine:
     @property
     def is_idle(self) -> bool:
         """Whether the next tick would wait, were it not for transports and workers."""
+        if self.is_ending and self.is_over:
+            return True
         has_asked = self._drain_asked or self._stop_asked or self._must_ask_admission
         return not (has_asked or self.unfinished or self.new_exchanges) and self._wait_s(None) != 0
 

@@ -10,9 +10,9 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from h1core.app.asgi import AsgiHandler
-from h1core.app.lifespan import Lifespan, Stage
+from h1core.app.lifespan import Lifespan, Stage, StartupFailed
 
-from .host import Signal
+from .host import Host, Signal
 
 logger = logging.getLogger("h1core.server")
 
@@ -20,12 +20,8 @@ LAST_WORDS_S: Final = 1.0
 """For an application that has said that it cannot start, to raise why."""
 
 
-class LifespanHost(Protocol):
+class LifespanHost(Host, Protocol):
     """What a lifespan needs of a host."""
-
-    def new_signal(self) -> Signal:
-        """A signal that is not set."""
-        ...
 
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
         """Wait for a signal; whether it came by the deadline, which `_hurry` of the host may bring nearer.
@@ -64,7 +60,9 @@ class ServerLifespan:
             return False
         if lifespan.stage is Stage.STARTUP_FAILED:
             await self._host.wait_until(lifespan.over, self._host.now() + LAST_WORDS_S, shield=False)
-            raise lifespan.startup_failure()
+            failure = lifespan.startup_failure()
+            hint = self._host.wrong_loop_hint(lifespan.error) if lifespan.error is not None else None
+            raise failure if hint is None else StartupFailed(hint)
         if lifespan.stage is Stage.UNSUPPORTED:
             logger.debug("%s (%r)", lifespan.stage.value, lifespan.error)
         return True

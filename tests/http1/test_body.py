@@ -6,8 +6,7 @@ import pytest
 
 from h1core import Limits, RefuseReason
 from h1core.http1.body import FORBIDDEN_TRAILERS, BodyPart, ChunkedReader, LengthReader
-
-from .kit import LAST_CHUNK, Cut, chunk, each_cut
+from tests.kit import LAST_CHUNK, Cut, chunk, each_cut
 
 LIMITS = Limits(
     max_body_bytes=100,

@@ -21,9 +21,8 @@ from h1core import (
 )
 from h1core.http1.date import DateField
 from h1core.testing import FakeClock
-
-from .feed import byte_by_byte
-from .kit import (
+from tests.feed import byte_by_byte
+from tests.kit import (
     BODY,
     CONNECT,
     EXPECTING,

@@ -21,8 +21,7 @@ from h1core import (
     Timer,
 )
 from h1core.testing import FakeClock
-
-from .kit import (
+from tests.kit import (
     BODY,
     CHUNKED,
     EXPECTING,

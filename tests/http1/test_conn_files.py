@@ -4,8 +4,7 @@ import pytest
 
 from h1core import Conn, EndOfMessage, FileSlice, Response, State, Timeouts
 from h1core.testing import FakeClock
-
-from .kit import GET, LAST_GET, OLD_GET, START, a_conn, flush, local_error, play, request, where
+from tests.kit import GET, LAST_GET, OLD_GET, START, a_conn, flush, local_error, play, request, where
 
 PART = FileSlice(7, 100, 1 << 33)
 DECLARED = Response(200, [(b"content-length", b"%d" % PART.size)], None)

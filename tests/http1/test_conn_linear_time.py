@@ -11,9 +11,8 @@ import pytest
 
 from h1core import Conn, Data, EndOfMessage, Limits, Refused, RefuseReason, Request, Response
 from h1core.testing import FakeClock
-
-from .feed import byte_by_byte
-from .kit import CHUNKED, GET, LAST_CHUNK, OK, STREAMED, a_conn, chunk, flush, play, request, serve
+from tests.feed import byte_by_byte
+from tests.kit import CHUNKED, GET, LAST_CHUNK, OK, STREAMED, a_conn, chunk, flush, play, request, serve
 
 GROWTH = 4
 ALLOWED = 8

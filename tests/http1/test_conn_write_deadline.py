@@ -16,8 +16,7 @@ from h1core import (
     Timeouts,
 )
 from h1core.testing import FakeClock
-
-from .kit import GET, OK, POST, START, STREAMED, a_conn, due_in, flush, play
+from tests.kit import GET, OK, POST, START, STREAMED, a_conn, due_in, flush, play
 
 KIB = 1024
 LARGE = Response(200, (), bytes(8 * KIB * KIB))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h1core import RefuseReason, fields
+from h1core import RefuseReason
+from h1core.http1 import fields
 from h1core.http1.fields import (
     LISTS,
     MAX_REMEMBERED_SHAPE_BYTES,

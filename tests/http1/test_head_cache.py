@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h1core import Limits, RefuseReason, memory
+from h1core import Limits, RefuseReason
+from h1core.http1 import head_cache
 from h1core.http1.head_cache import (
     BEGIN_BYTES,
     MAX_REMEMBERED_HEAD_BYTES,
@@ -19,8 +20,7 @@ from h1core.http1.head_cache import (
     take_in,
 )
 from h1core.http1.request_head import Intake, judge
-
-from .kit import request
+from tests.kit import request
 
 LIMITS = Limits()
 TAKEN = frozenset({b"chat", b"connect"})
@@ -36,7 +36,7 @@ def nothing_remembered() -> Iterator[None]:
 
 
 def forget() -> None:
-    for table in (memory._sections, memory._heads, memory._seen):
+    for table in (head_cache._sections, head_cache._heads, head_cache._seen):
         table.clear()
 
 
@@ -57,7 +57,7 @@ def is_recalled(head: bytes, monkeypatch: pytest.MonkeyPatch, limits: Limits = L
     """Whether a head is known without being judged."""
     judged: list[bytes] = []
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "judge", lambda head, *_: judged.append(head))
+        patch.setattr(head_cache, "judge", lambda head, *_: judged.append(head))
         take_in(head, limits, TAKEN)
     return not judged
 
@@ -132,7 +132,7 @@ def test_one_byte_beside_what_is_remembered_is_judged_anew(head: bytes, at: int,
 
 def test_lines_that_end_like_those_with_a_cookie_cut_out_are_not_taken_for_them() -> None:
     see(get("Cookie: b"))
-    assert memory._sections
+    assert head_cache._sections
     assert take_in(get("C"), LIMITS, TAKEN) is None
 
 
@@ -161,19 +161,19 @@ def test_a_request_that_the_caller_changes_changes_no_other(lines: list[str]) ->
 )
 def test_field_lines_are_remembered_when_they_come_again(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     see(request("POST / HTTP/1.1", *lines), 1)
-    assert not memory._sections
+    assert not head_cache._sections
     see(request("POST / HTTP/1.1", *lines))
-    assert len(memory._sections) == 1
+    assert len(head_cache._sections) == 1
     assert is_recalled(request("GET /other?target HTTP/1.1", *lines), monkeypatch)
 
 
 def test_a_short_head_is_remembered_whole_when_it_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     head = get("A: b")
     see(head, SIGHTS - 1)
-    assert not memory._heads
+    assert not head_cache._heads
     see(head, 2)
-    assert list(memory._heads) == [head]
-    memory._sections.clear()
+    assert list(head_cache._heads) == [head]
+    head_cache._sections.clear()
     assert is_recalled(head, monkeypatch)
 
 
@@ -228,15 +228,15 @@ def test_what_was_judged_for_another_version_is_judged_anew(monkeypatch: pytest.
 )
 def test_what_depends_on_more_than_the_field_lines_is_not_remembered(line: str, field: str) -> None:
     see(request(line, field), SIGHTS + 1)
-    assert not memory._sections
-    assert not memory._heads
+    assert not head_cache._sections
+    assert not head_cache._heads
 
 
 def test_what_is_refused_is_not_remembered() -> None:
     for _ in range(SIGHTS + 1):
         assert take_in(get("bad : line"), LIMITS, TAKEN) is None
         assert take_in(get("Host: a"), LIMITS, TAKEN) is RefuseReason.DUPLICATE_HOST
-    assert not memory._sections
+    assert not head_cache._sections
 
 
 @pytest.mark.parametrize("spell", [str.title, str.lower, str.upper])
@@ -250,12 +250,12 @@ def test_a_secret_is_never_remembered(name: bytes, place: int, spell: Callable[[
             for _ in range(SIGHTS + 1):
                 take_in(head, LIMITS, TAKEN)
         see(get("Cookie: s3cret", "X-Csrf-Token: s3cret"), SIGHTS + 1)
-    assert b"s3cret" not in repr((memory._sections, memory._heads)).encode()
+    assert b"s3cret" not in repr((head_cache._sections, head_cache._heads)).encode()
 
 
 def test_what_lies_around_a_cookie_is_remembered_without_it() -> None:
     see(get("Cookie: s3cret", "B: c"))
-    ((key, (_, _, first, name, rest, _, _)),) = memory._sections.items()
+    ((key, (_, _, first, name, rest, _, _)),) = head_cache._sections.items()
     assert key == (b"\r\nHost: x\r\nC", b"ookie: ", b"B: c\r\n\r\n")
     assert (first, name, rest) == ([(b"host", b"x")], b"cookie", [(b"b", b"c")])
 
@@ -264,21 +264,21 @@ def test_what_lies_around_a_cookie_is_remembered_without_it() -> None:
 def test_long_field_lines_are_not_remembered(more: int) -> None:
     rest = len(get("A:")) - len("GET / HTTP/1.1")
     see(get("A:".ljust(2 + MAX_REMEMBERED_SECTION_BYTES - rest + more, "x")))
-    assert len(memory._sections) == 1 - more
+    assert len(head_cache._sections) == 1 - more
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_long_head_is_not_remembered_whole(more: int) -> None:
     see(get("A:".ljust(2 + MAX_REMEMBERED_HEAD_BYTES - len(get("A:")) + more, "x")), SIGHTS + 1)
-    assert len(memory._heads) == 1 - more
+    assert len(head_cache._heads) == 1 - more
 
 
 def test_the_tables_are_bounded() -> None:
     for number in range(max(MAX_SEEN // 2, 3 * MAX_REMEMBERED_SECTIONS, 3 * MAX_REMEMBERED_HEADS)):
         see(get(f"X-Number-{number}: x"), SIGHTS + 1)
-        assert len(memory._sections) <= MAX_REMEMBERED_SECTIONS
-        assert len(memory._heads) <= MAX_REMEMBERED_HEADS
-        assert len(memory._seen) <= MAX_SEEN
+        assert len(head_cache._sections) <= MAX_REMEMBERED_SECTIONS
+        assert len(head_cache._heads) <= MAX_REMEMBERED_HEADS
+        assert len(head_cache._seen) <= MAX_SEEN
 
 
 def test_what_never_comes_again_drives_out_nothing() -> None:
@@ -287,5 +287,5 @@ def test_what_never_comes_again_drives_out_nothing() -> None:
     for number in range(3 * MAX_REMEMBERED_SECTIONS):
         take_in(get(f"X-Number: {number}"), LIMITS, TAKEN)
         take_in(request(f"GET /{number} HTTP/1.1", "X-Seen: yes"), LIMITS, TAKEN)
-    assert list(memory._heads) == [kept]
-    assert len(memory._sections) == 1
+    assert list(head_cache._heads) == [kept]
+    assert len(head_cache._sections) == 1

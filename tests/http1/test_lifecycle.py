@@ -5,8 +5,7 @@ import pytest
 from h1core import Closed, CloseReason, Conn, Data, Disposition, LocalError, Response, State
 from h1core.http1.buffer import ReceiveBuffer
 from h1core.testing import FakeClock
-
-from .kit import (
+from tests.kit import (
     BODY,
     GET,
     LAST_GET,

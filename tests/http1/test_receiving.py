@@ -17,9 +17,8 @@ from h1core import (
     Response,
     State,
 )
-
-from .feed import byte_by_byte
-from .kit import (
+from tests.feed import byte_by_byte
+from tests.kit import (
     BODY,
     CHUNKED,
     EXPECTING,

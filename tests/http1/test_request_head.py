@@ -7,8 +7,7 @@ import pytest
 from h1core import Limits, RefuseReason, Request
 from h1core.http1.framing import CHUNKED, NO_BODY, Framing, Kind
 from h1core.http1.request_head import Intake, judge
-
-from .kit import request
+from tests.kit import request
 
 TAKEN = frozenset({b"chat", b"websocket"})
 

@@ -4,10 +4,24 @@ from collections.abc import Callable
 
 import pytest
 
-from h1core import Conn, Data, EndOfMessage, InformationalResponse, State, state
+from h1core import Conn, Data, EndOfMessage, InformationalResponse, State
+from h1core.http1 import state
 from h1core.http1.state import APPLICATION_STEPS, PEER_STEPS, TABLE, Step
-
-from .kit import BODY, GET, OK, POST, STREAMED, UPGRADE, a_conn, conn_at, each_state, flush, local_error, play, where
+from tests.kit import (
+    BODY,
+    GET,
+    OK,
+    POST,
+    STREAMED,
+    UPGRADE,
+    a_conn,
+    conn_at,
+    each_state,
+    flush,
+    local_error,
+    play,
+    where,
+)
 
 PAIRS = [(at, step) for at in State for step in Step]
 OWN_STEPS = frozenset({Step.GIVE_UP_BODY, Step.END, Step.CLOSE})

@@ -1,13 +1,15 @@
 """The client in memory: what users' tests can say of a server, with time in it."""
 
+import asyncio
+import gc
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
-import trio
 
 from h1core import Exchange, Limits, LocalError, Request, Response, StreamingHandler, Timeouts
 from h1core.app.handler import AsyncHandler, Handler
@@ -26,21 +28,33 @@ def sync(handler: Handler) -> Handler:
     return handler
 
 
-def on_trio(handler: Handler) -> AsyncHandler:
+def as_async(handler: Handler) -> AsyncHandler:
     async def runs(request: Request) -> Response:
         return handler(request)
 
     return runs
 
 
-@pytest.fixture(params=[sync, on_trio])
-def kind(request: pytest.FixtureRequest) -> Any:
-    return request.param
+KINDS: dict[str, tuple[Kind, str]] = {
+    "sync": (sync, "auto"),
+    "asyncio": (as_async, "auto"),
+    "trio": (as_async, "trio"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def make_client(request: pytest.FixtureRequest) -> Callable[..., Client]:
+    """Makes a client of a handler, for each way of running it."""
+    kind, driver = KINDS[request.param]
+    return lambda handler, **options: Client(kind(handler), driver=driver, **options)
+
+
+on_both = pytest.mark.parametrize("driver", ["asyncio", "trio"])
 
 
 @pytest.fixture
-def client(kind: Kind) -> Iterator[Client]:
-    with Client(kind(echo)) as client:
+def client(make_client: Callable[..., Client]) -> Iterator[Client]:
+    with make_client(echo) as client:
         yield client
 
 
@@ -83,8 +97,8 @@ def large(request: Request) -> Response:
     return Response(200, (), bytes(100_000))
 
 
-def test_a_client_that_never_reads_is_reset(kind: Kind) -> None:
-    with Client(kind(large), timeouts=Timeouts(write_timeout=5)) as client:
+def test_a_client_that_never_reads_is_reset(make_client: Callable[..., Client]) -> None:
+    with make_client(large, timeouts=Timeouts(write_timeout=5)) as client:
         peer = client.connect(window_bytes=1 << 15)
         peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         client.wait(4)
@@ -95,8 +109,8 @@ def test_a_client_that_never_reads_is_reset(kind: Kind) -> None:
         assert peer.sees_reset
 
 
-def test_what_the_window_holds_back_comes_as_it_is_read(kind: Kind) -> None:
-    with Client(kind(large)) as client:
+def test_what_the_window_holds_back_comes_as_it_is_read(make_client: Callable[..., Client]) -> None:
+    with make_client(large) as client:
         peer = client.connect(window_bytes=7)
         peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert len(peer.answer().body) == 100_000
@@ -154,20 +168,21 @@ def test_it_starts_no_thread_and_opens_no_socket(threads: int, monkeypatch: pyte
         assert threading.active_count() == before
 
 
-# On trio alone.
+# On both event loops.
 
 
 async def clock(request: Request) -> Response:
     async def ticks() -> AsyncIterator[bytes]:
         while True:
-            await trio.sleep(1)
+            await anyio.sleep(1)
             yield b"tick\n"
 
     return Response(200, (), ticks())
 
 
-def test_an_hour_of_ticks_passes_at_once() -> None:
-    with Client(clock) as client:
+@on_both
+def test_an_hour_of_ticks_passes_at_once(driver: str) -> None:
+    with Client(clock, driver=driver) as client:
         peer = client.connect()
         peer.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
         client.wait(3600)
@@ -175,16 +190,17 @@ def test_an_hour_of_ticks_passes_at_once() -> None:
         peer.reset()
 
 
-def test_a_handler_that_streams_sees_what_a_client_sends_as_it_comes() -> None:
+@on_both
+def test_a_handler_that_streams_sees_what_a_client_sends_as_it_comes(driver: str) -> None:
     seen: list[tuple[float, bytes]] = []
 
     @StreamingHandler
     async def handler(exchange: Exchange) -> Response:
         async for piece in exchange:
-            seen.append((trio.current_time(), piece))
+            seen.append((anyio.current_time(), piece))
         return Response(200)
 
-    with Client(handler) as client:
+    with Client(handler, driver=driver) as client:
         peer = client.connect()
         peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
         client.wait(30)
@@ -214,10 +230,10 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await receive()
-        scope["state"]["started_at"] = trio.current_time()
+        scope["state"]["started_at"] = anyio.current_time()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await trio.sleep(3)
+        await anyio.sleep(3)
         await send({"type": "lifespan.shutdown.complete"})
         return
     message = await receive()
@@ -230,8 +246,9 @@ def test_a_wsgi_application_is_told_by_its_arguments() -> None:
         assert client.post("/shop/a", b"body").text == "/shop /a body"
 
 
-def test_an_asgi_application_has_its_lifespan() -> None:
-    with Client(asgi) as client:
+@on_both
+def test_an_asgi_application_has_its_lifespan(driver: str) -> None:
+    with Client(asgi, driver=driver) as client:
         assert client.post("/a", b"body").text == "/a {'started_at': 0.0} body"
 
 
@@ -247,3 +264,44 @@ def test_an_application_that_cannot_start_says_so() -> None:
 def test_what_is_no_application_is_a_local_error() -> None:
     with pytest.raises(LocalError, match="cannot tell what kind of application this is"):
         Client(lambda: None)
+
+
+# On asyncio.
+
+
+async def patient(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await asyncio.sleep(3600)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"at last"})
+
+
+def test_an_hour_of_sleep_is_over_when_the_test_says_so_and_not_before() -> None:
+    with Client(patient) as client:
+        peer = client.connect()
+        peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.wait(3599)
+        assert peer.answers() == []
+        client.wait(1)
+        assert peer.answer().text == "at last"
+
+
+async def in_a_thread(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        name = await asyncio.to_thread(lambda: threading.current_thread().name)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": name.encode()})
+
+
+def test_a_thread_of_the_application_is_waited_for() -> None:
+    with Client(in_a_thread) as client:
+        assert client.get("/").text.startswith("asyncio_")
+
+
+def test_closing_leaves_no_task_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    client = Client(patient)
+    client.connect().send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.close()
+    client.close()
+    gc.collect()
+    assert recwarn.list == []
