@@ -104,6 +104,7 @@ class Server(HostedServer):
         """Serve, within the lifespan."""
         async with trio.open_nursery() as self._nursery:
             engine = self._engine = self._make_engine()
+            descriptor = None
             try:
                 descriptor = engine.watch(self.wake)
                 self._nursery.start_soon(self._keep_time)
@@ -114,6 +115,8 @@ class Server(HostedServer):
                 self._obey()
                 await self.ended.wait()
             finally:
+                if descriptor is not None:
+                    trio.lowlevel.notify_closing(descriptor)
                 engine.close()
                 self._nursery.cancel_scope.cancel()
 
@@ -137,7 +140,10 @@ class Server(HostedServer):
         """Do a round whenever the engine's descriptor is readable, until another task leads."""
         context = copy_context()
         while True:
-            await trio.lowlevel.wait_readable(descriptor)
+            try:
+                await trio.lowlevel.wait_readable(descriptor)
+            except trio.ClosedResourceError:
+                return  # the server has ended
             self._do_round()
             new_exchanges = self.engine.new_exchanges
             while new_exchanges:

@@ -162,6 +162,8 @@ class Engine:
         try:
             if self._drain_asked:
                 self._start_drain()
+                if self.is_over:
+                    return  # nothing will ever be ready
             self._do_round(max_wait)
         finally:
             self._is_ticking = False

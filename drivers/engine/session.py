@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("h1core.server")
 
 LAST_EVENTS: Final = (Refused, TimedOut, Closed)
+CLOSED: Final = State.CLOSED
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 BUG_MESSAGE: Final = "the connection to %s is cut because of a bug"
 
@@ -172,7 +173,7 @@ class Session:
                 break
             writes += 1
             is_blocked = not self.io.write()
-            if writes == WRITES_PER_TURN:
+            if writes == WRITES_PER_TURN or (is_blocked and conn.state is CLOSED):
                 break
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
         if turn_is_over or (has_more and not conn.output_bytes):

@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from h1core.drivers.cli.app_loader import (
-    INTERFACES,
-    App,
-    AppFailed,
-    Interface,
-    call_factory,
-    check_interface,
-    interface_of,
-    is_async,
-    load,
-)
+from h1core.drivers.cli.app_loader import AppFailed, call_factory, load
 
+from h1core.app.handler import is_async
+from h1core.app.interface import INTERFACES, App, Interface, check_interface, interface_of
 from h1core.errors import LocalError
 
 Write = Callable[[str, str], None]

@@ -13,19 +13,22 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
-from h1core.drivers import __main__, cli
-from h1core.drivers.cli.main import HELP, Plan, main
+from h1core.drivers import __main__
+from h1core.drivers.asyncio_driver import Server as AsyncioServer
+from h1core.drivers.asyncio_driver import loop_factory
+from h1core.drivers.cli import main as cli
+from h1core.drivers.cli.main import Plan, main
+from h1core.drivers.engine.engine import Options
 from h1core.drivers.net.listeners import describe
 from h1core.drivers.selectors_driver import Server
 from h1core.drivers.trio_driver import Server as TrioServer
-from h1core.drivers.trio_lifespan import TrioLifespan
 
 from h1core import Request, Response
 from h1core.app.asgi import AsgiHandler
-from h1core.config import Limits, Timeouts
+from h1core.config import SUMMARIES, Limits, Timeouts
 from h1core.errors import LocalError
 
 DEFAULTS: dict[str, int | float] = {**asdict(Limits()), **asdict(Timeouts())}
@@ -48,6 +51,9 @@ async def has_words(scope, receive, send):
 def asgi_2(scope): "an application for ASGI 2"
 def unclear(*arguments): "takes anything"
 """
+
+
+NEEDS_A_LOOP = "an async application needs --driver asyncio or --driver trio"
 
 
 class FakeServer:
@@ -115,7 +121,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_every_field_has_a_line_of_help_and_nothing_else_has() -> None:
-    assert list(HELP) == list(DEFAULTS)
+    assert list(SUMMARIES) == list(DEFAULTS)
 
 
 def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,8 +132,7 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     for name, default in DEFAULTS.items():
         option = "--" + name.replace("_", "-")
         assert re.search(rf"{option} (BYTES|SECONDS|N) [^(]*\(default {default:.12g}\)", text), option
-    flags = ("--bind", "--driver", "--interface", "--threads", "--root-path", "--factory", "--access-log", "--version")
-    for option in flags:
+    for option in "--bind --driver --loop --interface --threads --root-path --factory --access-log --version".split():
         assert option in text
 
 
@@ -150,7 +155,7 @@ def test_version_is_the_installed_one(capsys: pytest.CaptureFixture[str], monkey
 
 def test_without_options_everything_is_as_the_dataclasses_say() -> None:
     plan = run()
-    assert (plan.limits, plan.timeouts, plan.threads, plan.access_log) == (Limits(), Timeouts(), 0, False)
+    assert plan.options == {"limits": Limits(), "timeouts": Timeouts(), "threads": 0, "access_log": False}
     assert plan.handler.__name__ == "app"
 
 
@@ -159,11 +164,14 @@ def test_every_field_can_be_set(name: str) -> None:
     lower_line = ("--max-request-line-bytes", "8000") if name == "max_head_bytes" else ()
     value = DEFAULTS[name] - 1
     plan = run(*lower_line, f"--{name.replace('_', '-')}", str(value))
-    assert {**asdict(plan.limits), **asdict(plan.timeouts)}[name] == value
+    limits, timeouts = plan.options["limits"], plan.options["timeouts"]
+    assert limits is not None
+    assert timeouts is not None
+    assert {**asdict(limits), **asdict(timeouts)}[name] == value
 
 
 def test_the_access_log_is_asked_for() -> None:
-    assert run("--access-log").access_log
+    assert run("--access-log").options["access_log"]
 
 
 @pytest.mark.parametrize(
@@ -184,9 +192,9 @@ def test_the_access_log_is_asked_for() -> None:
         (("web:ap",), "web has no 'ap'; did you mean app?"),
         (("web:unclear",), "cannot tell what kind of application this is: it takes any arguments, like a wrapper "
          "without functools.wraps (or say --interface)"),
-        (("web:async_app", "--driver", "selectors"), "an async application needs --driver trio"),
-        (("web:asgi", "--driver", "selectors"), "an async application needs --driver trio"),
-        (("web:make", "--factory", "--driver", "selectors"), "an async application needs --driver trio"),
+        (("web:async_app", "--driver", "selectors"), NEEDS_A_LOOP),
+        (("web:asgi", "--driver", "selectors"), NEEDS_A_LOOP),
+        (("web:make", "--factory", "--driver", "selectors"), NEEDS_A_LOOP),
         (("web:app", "--factory"), "web:app is called as a factory, without arguments: missing a required argument: "
          "'request'"),
         (("web:app", "--interface", "asgi"), "--interface asgi calls an application with scope, receive, send: too "
@@ -209,7 +217,7 @@ def test_a_choice_is_one_of_those_offered(option: str, capsys: pytest.CaptureFix
     assert failure(capsys, "web:app", option, "none").startswith(f"argument {option}: invalid choice: 'none'")
 
 
-@pytest.mark.parametrize("arguments", [("web:async_app",), ("web:app", "--driver", "trio")])
+@pytest.mark.parametrize("arguments", [("web:async_app", "--driver", "trio"), ("web:app", "--driver", "trio")])
 def test_without_trio_its_driver_says_what_to_install(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,9 +233,9 @@ def test_a_wsgi_application_becomes_a_handler(arguments: tuple[str, ...], caplog
     plan = FakeServer.made[0].plan
     response = plan.handler(Request(b"GET", b"/shop/a", ()))
     assert response == Response(200, [(b"X-Path", b"/shop /a")], b"from wsgi")
-    assert plan.threads == (int(arguments[1]) if "--threads" in arguments else 4)
+    assert plan.options["threads"] == (int(arguments[1]) if "--threads" in arguments else 4)
     said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
-    assert said == [("h1core.wsgi", "ERROR", f"said {plan.threads > 1}")]
+    assert said == [("h1core.wsgi", "ERROR", f"said {plan.options['threads'] > 1}")]
 
 
 def test_a_root_path_is_for_those_who_can_use_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,35 +347,59 @@ def test_the_first_signal_drains_and_the_next_ends(signals: list[int], calls: li
 # The whole command.
 
 
-def test_the_readiness_loop_gets_the_plan() -> None:
+OPTIONS: Options = {
+    "limits": Limits(max_connections=7),
+    "timeouts": Timeouts(head_timeout=3.0),
+    "threads": 0,
+    "access_log": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind"), [("selectors", Server), ("asyncio", AsyncioServer), ("trio", TrioServer)]
+)
+def test_each_driver_gets_the_plan(driver: str, kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def app(request: object) -> None: ...
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = cli._selectors_server(
-        Plan(app, [listener], Limits(max_connections=7), Timeouts(head_timeout=3.0), threads=0, access_log=True)
-    )
-    assert isinstance(server, Server)
-    assert server.core.limits.max_connections == 7
-    assert server.core.timeouts.head_timeout == 3.0
-    server.stop()
-    server.run()
-    assert listener.fileno() == -1
-
-
-def test_the_trio_driver_gets_the_plan() -> None:
-    async def app(request: object) -> None: ...
-
+    monkeypatch.undo()  # of the fake driver
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    server = cli._trio_server(
-        Plan(app, [listener], Limits(max_connections=7), Timeouts(head_timeout=3.0), threads=5, access_log=True)
-    )
-    assert isinstance(server, TrioServer)
+    server = cli.DRIVERS[driver](Plan(app, [listener], "asyncio", OPTIONS))
+    assert isinstance(server, kind)
     server.stop()
-    server.run()
+    server.run(lambda: None)
     assert server.core.limits.max_connections == 7
     assert server.core.timeouts.head_timeout == 3.0
     assert listener.fileno() == -1
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "kind"),
+    [
+        ("make", ("--factory",), AsyncioServer),
+        ("async_app", (), AsyncioServer),
+        ("asgi", ("--driver", "trio"), TrioServer),
+        ("app", ("--driver", "asyncio"), AsyncioServer),
+        ("app", ("--driver", "trio"), TrioServer),
+        ("wsgi", ("--driver", "asyncio"), AsyncioServer),
+    ],
+)
+def test_asyncio_is_for_async_applications_unless_another_driver_is_asked_for(
+    app: str, arguments: tuple[str, ...], kind: type[Any]
+) -> None:
+    with ExitStack() as at_exit:
+        options = cli._parser().parse_args([f"web:{app}", *arguments, "--bind", "127.0.0.1:0"])
+        plan, make_server = cli._plan(options, at_exit)
+        assert isinstance(plan.handler, AsgiHandler) == (app in ("make", "asgi"))
+        assert isinstance(make_server(plan), kind)
+
+
+def test_uvloop_must_be_installed_if_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert failure(capsys, "web:asgi", "--loop", "uvloop") == "--loop uvloop needs uvloop: pip install 'h1core[uvloop]'"
+    assert loop_factory("auto") is loop_factory("asyncio")
 
 
 @pytest.mark.parametrize(
@@ -388,16 +420,6 @@ def test_an_application_that_cannot_start_ends_the_command_with_3(
     assert not any("listening" in line for line in lines)
     if name == "cannot_start":
         assert next(line for line in lines if line.startswith("  File")).endswith("in cannot_start")
-
-
-def test_an_asgi_application_gets_the_trio_driver_and_a_lifespan() -> None:
-    with ExitStack() as at_exit:
-        options = cli._parser().parse_args(["web:make", "--factory", "--bind", "127.0.0.1:0"])
-        plan, make_server = cli._plan(options, at_exit)
-        assert isinstance(plan.handler, AsgiHandler)
-        server = make_server(plan)
-        assert isinstance(server, TrioServer)
-        assert isinstance(server._lifespan, TrioLifespan)
 
 
 def test_the_console_script_and_the_module_are_this_command() -> None:

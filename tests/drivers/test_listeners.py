@@ -9,19 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from h1core.drivers import listeners
-from h1core.drivers.net.listeners import (
-    MAX_UNIX_PATH_BYTES,
-    Address,
-    InheritedAddress,
-    TcpAddress,
-    UnixAddress,
-    close_listener,
-    describe,
-    listen,
-    parse_address,
-)
+from h1core.drivers.net import listeners
+from h1core.drivers.net.listeners import close_listener, describe, listen
 
+from h1core.addresses import MAX_UNIX_PATH_BYTES, Address, InheritedAddress, TcpAddress, UnixAddress, parse_address
 from h1core.errors import LocalError
 
 Listen = Callable[[Address], socket.socket]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from h1core.drivers.cli.log_stream import LogStream
+from h1core.drivers.log_stream import LogStream
 
 NAME = "h1core.test_log_stream"
 

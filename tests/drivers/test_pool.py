@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from h1core.drivers.engine.pool import END, PENDING, BodyFailed, Job, PieceEnd, Pieces, Pool, Work, WorkerPieces
+from h1core.drivers.engine.pool import Job, Pool, Work
+from h1core.drivers.engine.response_body import END, PENDING, BodyFailed, BodySource, NoPiece, WorkerSource
 
 from h1core import Request, Response
 from h1core.app.handler import Handler, SpooledRequest
@@ -106,7 +107,7 @@ def test_a_job_is_run_in_a_worker_and_posted_when_it_is_over(make_bench: MakeBen
     job = bench.job(handler)
     bench.wakes.wait_for(1)
     assert bench.take() == [job]
-    assert (job.first, job.pieces, job.is_over) == (Response(201), None, True)
+    assert (job.first, job.source, job.is_over) == (Response(201), None, True)
     assert ran_in == ["h1core-worker-0"]
 
 
@@ -191,7 +192,7 @@ def test_a_stale_job_has_no_answer(make_bench: MakeBench) -> None:
     job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: True, 1000, bench.pool.post))
     bench.pool.submit(job)
     bench.take_until(lambda: job in bench.taken)
-    assert (job.first, job.pieces, job.is_over) == (None, None, True)
+    assert (job.first, job.source, job.is_over) == (None, None, True)
 
 
 def test_threads_end_after_the_pool_was_closed_and_their_jobs_are_done(make_bench: MakeBench) -> None:
@@ -261,17 +262,17 @@ class Waiting(Body):
         return piece
 
 
-def rest(pieces: Pieces | None) -> list[bytes]:
+def rest(pieces: BodySource | None) -> list[bytes]:
     """All there is, without waiting."""
-    assert isinstance(pieces, WorkerPieces)
+    assert isinstance(pieces, WorkerSource)
     found = []
-    while not isinstance(piece := pieces.next_piece(), PieceEnd):
+    while not isinstance(piece := pieces.next_piece(), NoPiece):
         found.append(piece)
     return found
 
 
-def last(pieces: Pieces | None) -> bytes | PieceEnd:
-    assert isinstance(pieces, WorkerPieces)
+def last(pieces: BodySource | None) -> bytes | NoPiece:
+    assert isinstance(pieces, WorkerSource)
     return pieces.next_piece()
 
 
@@ -289,8 +290,8 @@ def test_a_streamed_body_comes_piece_by_piece_and_ends(make_bench: MakeBench) ->
     job = bench.job(streamed(body))
     bench.take_until(lambda: job.is_over)
     assert job.first == Response(200, (), None)
-    assert rest(job.pieces) == [b"one", b"two", b"three"]
-    assert last(job.pieces) is END
+    assert rest(job.source) == [b"one", b"two", b"three"]
+    assert last(job.source) is END
     assert (body.pulled, body.closed) == (4, 1)
 
 
@@ -299,7 +300,7 @@ def test_a_body_without_pieces_only_ends(make_bench: MakeBench) -> None:
     body = Body()
     job = bench.job(streamed(body))
     bench.take_until(lambda: job.is_over)
-    assert last(job.pieces) is END
+    assert last(job.source) is END
     assert body.closed == 1
 
 
@@ -307,20 +308,20 @@ def test_the_worker_waits_while_its_client_is_behind(make_bench: MakeBench) -> N
     bench = make_bench(1)
     body = Waiting(b"x" * 600, b"y" * 600, b"z" * 600, b"!" * 600)
     job = bench.job(streamed(body), max_bytes=1000)
-    bench.take_until(lambda: job.pieces is not None)
+    bench.take_until(lambda: job.source is not None)
     wait_for(body.is_full)
     assert not job.is_over
     assert body.pulled == 3, "two wait, one does not fit"
-    assert last(job.pieces) == b"x" * 600
+    assert last(job.source) == b"x" * 600
     found: list[bytes] = []
 
     def all_have_come() -> bool:
-        found.extend(rest(job.pieces))
+        found.extend(rest(job.source))
         return len(found) == 3
 
     bench.take_until(all_have_come)
     bench.take_until(lambda: job.is_over)
-    assert last(job.pieces) is END
+    assert last(job.source) is END
     assert found == [b"y" * 600, b"z" * 600, b"!" * 600]
 
 
@@ -351,9 +352,9 @@ def test_a_client_that_is_gone_releases_the_worker_that_waits(make_bench: MakeBe
     body = Waiting(b"x" * 2000, b"y", b"z")
     job = bench.job(streamed(body), max_bytes=1000)
     wait_for(body.is_full)
-    bench.take_until(lambda: job.pieces is not None)
-    assert job.pieces is not None
-    job.pieces.close()
+    bench.take_until(lambda: job.source is not None)
+    assert job.source is not None
+    job.source.close()
     bench.take_until(lambda: job.is_over)
     assert (body.pulled, body.closed) == (2, 1)
     after = bench.job()
@@ -361,7 +362,7 @@ def test_a_client_that_is_gone_releases_the_worker_that_waits(make_bench: MakeBe
 
 
 def test_what_the_worker_is_told_is_that_the_client_is_gone() -> None:
-    pieces = WorkerPieces(1000, lambda: None)
+    pieces = WorkerSource(1000, lambda: None)
     pieces.close()
     with pytest.raises(Disconnected, match="the client is gone"):
         pieces.put(b"x")
@@ -415,8 +416,8 @@ def test_pieces_that_say_nothing_take_no_memory_and_do_not_hide_that_the_client_
     body = Nothing()
     job = bench.job(streamed(body))
     wait_for(body.enough)
-    assert isinstance(job.pieces, WorkerPieces)
-    assert len(job.pieces._waiting) == 0
+    assert isinstance(job.source, WorkerSource)
+    assert len(job.source._waiting) == 0
     job.abandon()
     bench.end()
     assert body.closed == 1
@@ -428,10 +429,10 @@ def test_a_body_that_raises_fails_after_what_came_before(make_bench: MakeBench, 
     body = Body(b"one", b"two", raises=error)
     job = bench.job(streamed(body))
     bench.take_until(lambda: job.is_over)
-    assert job.pieces is not None
-    assert [job.pieces.next_piece(), job.pieces.next_piece()] == [b"one", b"two"]
+    assert job.source is not None
+    assert [job.source.next_piece(), job.source.next_piece()] == [b"one", b"two"]
     with pytest.raises(BodyFailed) as caught:
-        job.pieces.next_piece()
+        job.source.next_piece()
     assert caught.value.__cause__ is error
     assert body.closed == 1
 
@@ -443,7 +444,7 @@ def test_a_piece_that_has_no_length_is_a_failure(make_bench: MakeBench, piece: b
     job = bench.job(streamed(body))
     bench.take_until(lambda: job.is_over)
     with pytest.raises(BodyFailed) as caught:
-        last(job.pieces)
+        last(job.source)
     assert isinstance(caught.value.__cause__, TypeError)
     assert body.closed == 1
 
@@ -455,8 +456,8 @@ def test_a_body_whose_close_raises_whatever_does_not_cost_the_thread(
     body = Body(b"one", raises_in_close=True)
     job = bench.job(streamed(body))
     bench.take_until(lambda: job.is_over)
-    assert rest(job.pieces) == [b"one"]
-    assert last(job.pieces) is END
+    assert rest(job.source) == [b"one"]
+    assert last(job.source) is END
     assert body.closed == 1
     assert error_lines(caplog) == ["closing the handler's body failed"]
     after = bench.job()
@@ -476,18 +477,18 @@ def test_the_loop_is_told_of_the_first_piece_and_of_the_end(make_bench: MakeBenc
     job = bench.job(streamed(Dawdling(b"one", b"two", b"three")))
     assert bench.take() == [], "nothing is said before the first piece"
     go.release()
-    bench.take_until(lambda: job.pieces is not None and last(job.pieces) == b"one")
+    bench.take_until(lambda: job.source is not None and last(job.source) == b"one")
     for piece in (b"two", b"three"):
-        assert last(job.pieces) is PENDING
+        assert last(job.source) is PENDING
         woken = bench.wakes.count
         bench.take()
         go.release()
         bench.wakes.wait_for(woken + 1)
         assert bench.take() == [job]
-        assert last(job.pieces) == piece
+        assert last(job.source) == piece
     go.release()
     bench.take_until(lambda: job.is_over)
-    assert last(job.pieces) is END
+    assert last(job.source) is END
 
 
 def test_the_file_of_a_request_that_no_worker_has_taken_is_given_back_in_the_end(tmp_path: Path) -> None:

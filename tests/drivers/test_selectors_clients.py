@@ -10,7 +10,7 @@ from h1core.drivers.selectors_driver import Server
 from h1core import Limits, Request, Response, Timeouts
 from h1core.server.admission import RETRY_S
 from h1core.server.fairness import ACCEPTS_PER_TICK, EVENTS_PER_TURN
-from h1core.testing import Deadlock, MemoryClient
+from h1core.testing import Deadlock, MemoryClient, MemorySelector
 from h1core.testing.network import _Stream
 
 from ..wire import answers, statuses
@@ -77,7 +77,7 @@ def test_all_listeners_are_served_and_closed() -> None:
     server = Server(
         hello,
         listeners=[world.listener, second],
-        selector=world.selector,
+        selector=MemorySelector(world.clock),
         clock=world.clock,
     )
     clients = [world.listener.connect(), second.connect()]
@@ -118,7 +118,7 @@ def test_without_descriptors_one_newcomer_is_let_go_and_accepting_rests(
     world.tick()
     assert world.listener.waiting == 1
     world.clock.advance(0.001)
-    world.tick(2)
+    world.tick(3)
     assert statuses(later.read()) == [200]
 
 
@@ -167,7 +167,7 @@ def test_with_nobody_to_let_go_accepting_only_rests(world: World) -> None:
     world.tick(2)
     world.clock.advance(RETRY_S)
     client = world.connect(GET)
-    world.tick(2)
+    world.tick(3)
     assert statuses(client.read()) == [200]
 
 

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from h1core.drivers.net.listeners import TcpAddress, UnixAddress, close_listener, listen
+from h1core.drivers.net.listeners import close_listener, listen
 from h1core.drivers.selectors_driver import Server
 
 from h1core import Endpoints, Request, Response
+from h1core.addresses import TcpAddress, UnixAddress
 from h1core.app.handler import Handler
 from h1core.server import Phase
 from h1core.testing import FakeClock
@@ -121,9 +122,9 @@ class Loop:
 
     def accepted(self) -> socket.socket:
         """The server's end of its only connection."""
-        [connection] = self.server._pump.connections.values()
-        assert isinstance(connection.transport, socket.socket)
-        return connection.transport
+        [session] = self.server.engine.sessions.values()
+        assert isinstance(session.io._transport, socket.socket)
+        return session.io._transport
 
 
 @pytest.fixture
@@ -354,7 +355,7 @@ def test_clients_that_reset_at_any_moment_leave_nothing_behind(loop: Loop) -> No
         loop.server.tick(0.05)
         client.reset()
     loop.until(lambda: loop.open_connections == 0)
-    assert loop.server._selector.select(0) == []
+    assert loop.server.engine.selector.select(0) == []
     client = loop.connect()
     client.send(GET)
     assert loop.until_read(client, 1) == [200]

@@ -337,9 +337,9 @@ def test_it_waits_while_the_client_is_behind(make_bench: Callable[[int], Bench])
 
     def takes_one() -> bool:
         nonlocal taken
-        if job.pieces is None:
+        if job.source is None:
             return False
-        while isinstance(piece := job.pieces.next_piece(), bytes):
+        while isinstance(piece := job.source.next_piece(), bytes):
             taken += len(piece)
             assert written - taken <= 1000 + 100  # what may wait, and the piece that goes beyond it
         return taken == 20_000

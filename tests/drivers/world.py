@@ -139,8 +139,8 @@ class World:
 
     def _check(self) -> None:
         """Whose turn it is to do something has a deadline, unless it is the server's."""
-        busy = {connection.conn for connection in self.server._pump.unfinished}
-        busy.update(conn for conn, connection in self.server._pump.connections.items() if connection.job is not None)
+        busy = {session.conn for session in self.server.engine.unfinished}
+        busy.update(conn for conn, session in self.server.engine.sessions.items() if session.job is not None)
         for conn in self.core.connections:
             servers_turn = conn in busy or conn.state is State.RESPONDING
             assert servers_turn or conn.next_deadline is not None, f"nothing ends a {conn.state!r}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import pytest
-from h1core.drivers.engine.body_spool import BodySpool
+from h1core.drivers.engine.request_body import BodySpool
 
 from h1core import Request, Response, Timeouts
 from h1core.app.handler import SpooledRequest
