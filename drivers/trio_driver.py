@@ -123,7 +123,7 @@ class Server(HostedServer):
     def _make_engine(self) -> Engine:
         listeners = list(self._listeners)
         if any(isinstance(listener, trio.abc.Listener) for listener in listeners):
-            self._options["selector"] = StreamSelector(self._options.get("selector"), self._nursery)
+            self._options["selector"] = StreamSelector(self._options.get("selector"))
             listeners = [StreamListener.adapt(listener, self._nursery) for listener in listeners]
         clock = trio.lowlevel.current_clock().current_time
         return Engine(self._handler, self, listeners=listeners, clock=clock, **self._options)
@@ -139,7 +139,7 @@ class Server(HostedServer):
     async def _lead(self, descriptor: int) -> None:
         """Do a round whenever the engine's descriptor is readable, until another task leads."""
         context = copy_context()
-        while True:
+        while not self.engine.is_stopping:
             try:
                 await trio.lowlevel.wait_readable(descriptor)
             except trio.ClosedResourceError:

@@ -3,8 +3,8 @@
 Theory
 ------
 A trio stream is waited for and read in one step, while the engine asks first and waits after that. Between the two
-stand two tasks for each stream, which work only while the engine is interested: one receives when the engine waits to
-read, one sends what the engine tried to write. When either is through, the selector reports the stream as ready.
+stand tasks that work only while the engine is interested: one receives when the engine waits to read, one sends what
+the engine tried to write. When either is through, the selector reports the stream as ready.
 
 A write counts as taken only when `send_all` has returned: what a stream has taken in is no progress of the peer. One
 that was broken off leaves the stream in an unknown state, so the connection is lost.
@@ -34,53 +34,52 @@ LOST: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class StreamSelector:
-    """A selector that knows trio streams as well as what `inner` knows, by default sockets.
+    """A selector that knows trio streams, and for everything else asks `inner`.
 
-    `on_event` is called when a stream has become ready.
+    `on_event` is called when a stream has become ready, and as long as one is.
     """
 
-    def __init__(self, inner: Selector | None, nursery: trio.Nursery) -> None:
+    def __init__(self, inner: Selector | None) -> None:
         self._inner = inner or default_selector()
-        self._nursery = nursery
         self._streams: dict[_Adapter, Registration] = {}
         self.on_event: Callable[[], None] = lambda: None
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> object:
+    def register(self, fileobj: Any, events: int, data: Any = None) -> None:
         """Begin to wait for `events` on `fileobj`."""
-        if not isinstance(fileobj, _Adapter):
-            return self._inner.register(fileobj, events, data)
-        self._streams[fileobj] = Registration(events, data)
-        fileobj.watch(self, events)
-        return None
+        if isinstance(fileobj, _Adapter):
+            self._streams[fileobj] = Registration(events, data)
+            fileobj.watch(events, self._tell)
+        else:
+            self._inner.register(fileobj, events, data)
 
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> object:
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> None:
         """Wait for other events."""
-        if not isinstance(fileobj, _Adapter):
-            return self._inner.modify(fileobj, events, data)
-        return self.register(fileobj, events, data)
+        modify = self.register if isinstance(fileobj, _Adapter) else self._inner.modify
+        modify(fileobj, events, data)
 
-    def unregister(self, fileobj: Any) -> object:
+    def unregister(self, fileobj: Any) -> None:
         """Wait no more."""
-        if not isinstance(fileobj, _Adapter):
-            return self._inner.unregister(fileobj)
-        del self._streams[fileobj]
-        fileobj.watch(self, 0)
-        return None
+        if isinstance(fileobj, _Adapter):
+            del self._streams[fileobj]
+            fileobj.watch(0, self._tell)
+        else:
+            self._inner.unregister(fileobj)
 
     def select(self, timeout: float | None = None) -> Sequence[tuple[Key, int]]:
         """What is ready now; it never waits, because trio does."""
         ready: list[tuple[Key, int]] = [
             (key, mask) for stream, key in self._streams.items() if (mask := stream.ready & key.events)
         ]
+        if ready:
+            self.on_event()  # for what is still ready after this
         return [*ready, *self._inner.select(0)]
 
-    def start(self, task: Callable[[], Any]) -> None:
-        """Run a task for a stream."""
-        self._nursery.start_soon(task)
+    def _tell(self) -> None:
+        self.on_event()
 
     def fileno(self) -> int:
         """The descriptor of the selector for sockets."""
-        return self._inner.fileno()  # type: ignore[attr-defined, no-any-return]  # `watch` asks whether it is there
+        return self._inner.fileno()  # type: ignore[attr-defined, no-any-return]  # as `Engine.watch` asks for it
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -88,49 +87,49 @@ class StreamSelector:
 
 
 class _Adapter:
-    """Something of trio that is waited for by tasks, made ready or not."""
+    """Something of trio whose events are made to come by tasks, one for each event at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
         self.ready = 0
         """The events that have come."""
+        self._nursery = nursery
         self._interest = 0
-        self._selector: StreamSelector | None = None
+        self._tell: Callable[[], None] = lambda: None
         self._running: dict[int, trio.CancelScope] = {}
 
-    def watch(self, selector: StreamSelector, events: int) -> None:
-        """Wait for these events from now on."""
-        self._selector = selector
+    def fileno(self) -> int:
+        """There is none."""
+        return -1
+
+    def watch(self, events: int, tell: Callable[[], None]) -> None:
+        """Wait for these events from now on, and call `tell` when one comes."""
         self._interest = events
-        for event in (READ, WRITE):
-            if events & event and not self.ready & event and event not in self._running and self._has_work(event):
-                self._start(event)
+        self._tell = tell
+        self._go_on()
         if self.ready & events:
-            selector.on_event()
+            tell()
+
+    def _go_on(self) -> None:
+        """Let those events come that are waited for."""
+        for event in (READ, WRITE):
+            if self._interest & event and not self.ready & event and event not in self._running:
+                self._start(event)
 
     def _start(self, event: int) -> None:
-        """Run the task that makes an event come."""
-        assert self._selector is not None
         scope = self._running[event] = trio.CancelScope()
 
         async def run() -> None:
             with scope:
-                await self._make_ready(event)
+                self.ready |= await self._wait(event)
             del self._running[event]
+            if self.ready & self._interest:
+                self._tell()
 
-        self._selector.start(run)
+        self._nursery.start_soon(run)
 
-    def _has_work(self, event: int) -> bool:
-        """Whether there is something to do to make an event come."""
-        return event == READ
-
-    async def _make_ready(self, event: int) -> None:
+    async def _wait(self, event: int) -> int:
+        """Wait for an event; the events that have come."""
         raise NotImplementedError
-
-    def _tell(self, event: int) -> None:
-        """Let the selector report an event."""
-        self.ready |= event
-        if self._selector is not None and self._interest & event:
-            self._selector.on_event()
 
     def _cancel(self) -> None:
         for scope in self._running.values():
@@ -141,9 +140,8 @@ class StreamListener(_Adapter):
     """A trio listener as a listener of the engine."""
 
     def __init__(self, listener: "trio.abc.Listener[Any]", nursery: trio.Nursery) -> None:
-        super().__init__()
+        super().__init__(nursery)
         self._listener = listener
-        self._nursery = nursery
         self._accepted: trio.abc.Stream | Exception | None = None
 
     @classmethod
@@ -151,25 +149,20 @@ class StreamListener(_Adapter):
         """A listener that is the engine's already, or this one around a trio listener."""
         return cls(listener, nursery) if isinstance(listener, trio.abc.Listener) else listener
 
-    def fileno(self) -> int:
-        """There is none."""
-        return -1
-
-    async def _make_ready(self, event: int) -> None:
+    async def _wait(self, event: int) -> int:
         try:
             self._accepted = await self._listener.accept()
         except trio.ClosedResourceError:
-            return
+            return 0
         except (OSError, trio.BrokenResourceError) as error:
             self._accepted = error
-        self._tell(READ)
+        return READ
 
     def accept(self) -> tuple[Any, Any]:
         """The next stream. Raises BlockingIOError when there is none, and OSError when accepting has failed."""
         accepted, self._accepted = self._accepted, None
         self.ready = 0
-        if self._selector is not None:
-            self.watch(self._selector, self._interest)
+        self._go_on()
         if accepted is None:
             raise BlockingIOError
         if isinstance(accepted, Exception):
@@ -179,19 +172,17 @@ class StreamListener(_Adapter):
     def close(self) -> None:
         """Stop listening."""
         self._cancel()
-        accepted = self._accepted
-        if isinstance(accepted, trio.abc.AsyncResource):
-            self._nursery.start_soon(trio.aclose_forcefully, accepted)
-        self._nursery.start_soon(trio.aclose_forcefully, self._listener)
+        for resource in (self._accepted, self._listener):
+            if isinstance(resource, trio.abc.AsyncResource):
+                self._nursery.start_soon(trio.aclose_forcefully, resource)
 
 
 class StreamTransport(_Adapter):
     """A trio stream as a transport of the engine."""
 
     def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
-        super().__init__()
+        super().__init__(nursery)
         self._stream = stream
-        self._nursery = nursery
         self._read_bytes = PIECE_BYTES
         self._received: bytes | None = None
         self._outgoing = b""
@@ -199,10 +190,6 @@ class StreamTransport(_Adapter):
         self._is_lost = False
         self._is_ending = False
         self._resets = False
-
-    def fileno(self) -> int:
-        """There is none."""
-        return -1
 
     @property
     def endpoints(self) -> Endpoints:
@@ -270,32 +257,27 @@ class StreamTransport(_Adapter):
         if self._is_lost:
             raise ConnectionResetError("the stream is broken")
 
-    def _go_on(self) -> None:
-        """Receive more, if that is waited for."""
-        if self._selector is not None:
-            self.watch(self._selector, self._interest)
-
-    def _has_work(self, event: int) -> bool:
-        return event == READ or bool(self._outgoing)
-
-    async def _make_ready(self, event: int) -> None:
+    async def _wait(self, event: int) -> int:
         try:
             if event == READ:
                 self._received = bytes(await self._stream.receive_some(self._read_bytes))
             elif self._outgoing:
-                outgoing, self._outgoing = self._outgoing, b""
-                try:
-                    await self._stream.send_all(outgoing)
-                except BaseException:
-                    self._is_lost = True  # also when this is cancelled: some of it may have gone
-                    raise
-                self._written = len(outgoing)
+                await self._send_all()
             elif self._is_ending and isinstance(self._stream, trio.abc.HalfCloseableStream):
                 await self._stream.send_eof()
         except LOST:
             self._is_lost = True
-            self._tell(READ)
-        self._tell(event)
+            return READ | WRITE
+        return event
+
+    async def _send_all(self) -> None:
+        outgoing, self._outgoing = self._outgoing, b""
+        try:
+            await self._stream.send_all(outgoing)
+        except BaseException:
+            self._is_lost = True  # also when this is cancelled: some of it may have gone
+            raise
+        self._written = len(outgoing)
 
 
 def _stream_peer(stream: trio.abc.Stream) -> Any:

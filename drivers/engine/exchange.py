@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from h1core.app.exchange import Exchange
 from h1core.app.handler import first_part
+from h1core.app.reply import request_line
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Event, FileSlice, Request, Response, Sendable
 from h1core.http1.output import as_bytes
 from h1core.http1.state import CloseReason, State
 from h1core.server.fairness import WRITES_PER_TURN
 
-from .responses import failure_response, release, request_line
+from .responses import failure_response, release
 from .session import OVER, Session
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from h1core.server import ServerCore
 
 from ..net.listeners import close_listener, listen
 from .engine import AnyHandler, Engine, Options
+from .host import Signal
 
 LIFESPAN_GRACE_S: Final = 5.0
 """For the application's shutdown, when the time for the drain is used up, or the server was stopped at once."""
@@ -79,6 +80,21 @@ class HostedServer(ABC):
         """When the application's shutdown must be over."""
         grace_until = self.now() + LIFESPAN_GRACE_S
         return grace_until if self._stop_asked else max(grace_until, self._drain_until)
+
+    @abstractmethod
+    def new_signal(self) -> Signal:
+        """A signal that is not set."""
+
+    @abstractmethod
+    def wrong_loop_hint(self, error: BaseException) -> str | None:
+        """What to tell the user of an application for another event loop."""
+
+    @abstractmethod
+    async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
+        """Wait for a signal; whether it came by the deadline, which `_hurry` may bring nearer.
+
+        With `shield` the wait goes on although the server is cancelled.
+        """
 
     @abstractmethod
     def now(self) -> float:

@@ -7,12 +7,13 @@ which is raised.
 
 import logging
 from math import inf
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from h1core.app.asgi import AsgiHandler
 from h1core.app.lifespan import Lifespan, Stage, StartupFailed
 
-from .host import Host, Signal
+if TYPE_CHECKING:
+    from .hosted import HostedServer
 
 logger = logging.getLogger("h1core.server")
 
@@ -20,25 +21,10 @@ LAST_WORDS_S: Final = 1.0
 """For an application that has said that it cannot start, to raise why."""
 
 
-class LifespanHost(Host, Protocol):
-    """What a lifespan needs of a host."""
-
-    async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
-        """Wait for a signal; whether it came by the deadline, which `_hurry` of the host may bring nearer.
-
-        With `shield` the wait goes on although the server is cancelled.
-        """
-        ...
-
-    def now(self) -> float:
-        """The host's clock, in seconds."""
-        ...
-
-
 class ServerLifespan:
     """The lifespan of one server. The host runs `run` in a task, and awaits `start` and `stop`."""
 
-    def __init__(self, handler: AsgiHandler, host: LifespanHost) -> None:
+    def __init__(self, handler: AsgiHandler, host: "HostedServer") -> None:
         self._lifespan = Lifespan(handler.app, handler.state, host.new_signal)
         self._host = host
 
@@ -77,6 +63,6 @@ class ServerLifespan:
             logger.error("the application's shutdown took too long, and is cancelled")
 
 
-def lifespan_of(handler: Any, host: LifespanHost) -> ServerLifespan | None:
+def lifespan_of(handler: Any, host: "HostedServer") -> ServerLifespan | None:
     """The lifespan of a handler, if it is an ASGI application's."""
     return ServerLifespan(handler, host) if isinstance(handler, AsgiHandler) else None

@@ -6,13 +6,12 @@ import tempfile
 from typing import BinaryIO, assert_never
 
 from h1core.app.handler import SpooledRequest
+from h1core.app.reply import own_response, request_line
 from h1core.events import Closed, Data, EndOfMessage, Event, Headers, Refused, Request, Switched, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.output import Buffer
 from h1core.http1.state import CloseReason
 from h1core.http1.writer import error_response
-
-from .responses import own_response, request_line
 
 logger = logging.getLogger("h1core.server")
 

@@ -3,28 +3,22 @@
 A runner gets each request of each session, and sees to its response.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from h1core.app.exchange import StreamingHandler, on_exchange
 from h1core.app.handler import AsyncHandler, FileBody, Handler, WholeBody
+from h1core.app.reply import Reply, own_response
 from h1core.events import Request
+from h1core.server.backlog import overload_response
 
 from .exchange import EngineExchange, ExchangeHandler
 from .pool import Job, Work, Workers
 from .response_body import FileSource, IteratorSource
-from .responses import Reply, close_quietly, overload_answer, release, run_handler
+from .responses import close_quietly, release, run_handler
 from .session import Session
 
 if TYPE_CHECKING:
     from .engine import Engine
-
-
-class Runner(Protocol):
-    """One way to run an application."""
-
-    def answer(self, session: Session, request: Request) -> None:
-        """See to the response to a request. Raises only because of a bug, which ends the session."""
-        ...
 
 
 class InlineRunner:
@@ -134,7 +128,7 @@ class WorkerRunner:
             session.begin_response(job.request, job.first, job.source)
 
     def _turn_away(self, session: Session, request: Request) -> None:
-        session.begin_response(request, overload_answer(request), None)
+        session.begin_response(request, own_response(request, overload_response()), None)
 
 
 class CoroutineRunner:

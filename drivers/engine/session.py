@@ -25,6 +25,7 @@ Nothing here decides about time, numbers or protocol: `Conn` and `ServerCore` do
 import logging
 from typing import TYPE_CHECKING, Final
 
+from h1core.app.reply import address_text
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, Disposition, State
@@ -35,7 +36,7 @@ from .connection_io import ConnectionIO
 from .host import Signal
 from .request_body import RequestBody
 from .response_body import END, MORE, BodySource, send_pieces
-from .responses import address_text, log_access, send_first
+from .responses import log_access, send_first
 
 if TYPE_CHECKING:
     from .engine import Engine

@@ -1,0 +1,61 @@
+"""From a handler's response to what is sent first and what follows; and how requests are named in a log."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Final, TypeAlias
+
+from h1core.app.handler import FileBody, WholeBody, close_pieces, first_part
+from h1core.events import Request, Response
+
+Reply: TypeAlias = tuple[Response, Iterator[bytes] | None, list[bytes]]
+"""What to send first, the iterator of a streamed body, and the pieces that were taken from it already.
+
+A `WholeBody` comes as the iterator although the response is whole: it is only to be closed. Nothing is taken from a
+`FileBody`, which is sent by reference.
+"""
+
+NOTHING_TAKEN: Final[list[bytes]] = []
+
+
+def split_reply(request: Request, response: Response) -> Reply:
+    """What to send first of a handler's response, and where the rest of its body comes from.
+
+    The first piece of a streamed body is taken here: until it is there, a failure is still a 500. Raises LocalError
+    when the response is none, and what the body raises.
+    """
+    if type(response) is Response and request.method != b"HEAD" and type(response.body) is WholeBody:
+        return Response(response.status, response.headers, response.body.data), response.body, NOTHING_TAKEN
+    first, pieces = first_part(request, response)
+    if pieces is None or type(pieces) is FileBody:
+        return first, pieces, NOTHING_TAKEN
+    try:
+        return first, pieces, list(islice(pieces, 1))
+    except BaseException:
+        with suppress(Exception):  # what it has raised before says more
+            close_pieces(pieces)
+        raise
+
+
+def own_response(request: Request, response: Response) -> Response:
+    """A response of the server's own, made fit for the request's method."""
+    first, _ = first_part(request, response)
+    return first
+
+
+def request_line(request: Request) -> str:
+    """The request line for a log, whatever a handler has made of it. Never raises.
+
+    The grammar of heads leaves no control byte in it (CVE-2020-7694).
+    """
+    parts = (request.method, request.target, request.version)
+    method, target, version = (part.decode(errors="replace") if type(part) is bytes else repr(part) for part in parts)
+    return f"{method} {target} HTTP/{version}"
+
+
+def address_text(peer: object) -> str:
+    """A peer's address for a log."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        host, port = peer[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return "unix"
