@@ -66,9 +66,8 @@ def has_changed(context: Context) -> bool:
         return True
 
 
-def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def only_error(error: BaseException) -> BaseException:
     """The one exception of a nursery whose other tasks do not fail."""
-    error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -6,6 +6,7 @@ at the present instant.
 
 import asyncio
 import selectors
+import threading
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final
@@ -19,9 +20,10 @@ THREADS_S: Final = 10.0
 """For threads of the application to come to an end of what they do, of real time."""
 
 LOOK_S: Final = 0.02
+"""Between two looks at what threads have done, of real time."""
 
-CLOSE_ROUNDS: Final = 100
-"""Jumps of the clock that a server may need to end."""
+MAX_JUMPS: Final = 100
+"""Jumps of the clock that a server may need to start or to end."""
 
 
 class IdleSelector(selectors.DefaultSelector):
@@ -48,6 +50,7 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self._idle_selector.on_idle = self._stop_idle
         self._next_in = inf
         super().__init__(self._idle_selector)
+        self._clock_resolution = 1e-6  # the usual nanosecond is lost beside an instant half a year away
 
     def time(self) -> float:
         """The fake clock."""
@@ -62,6 +65,11 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self.run_forever()
         return self._fake_clock() + self._next_in
 
+    @property
+    def watches_descriptors(self) -> bool:
+        """Whether it waits for anything outside of this process, beside its own wake-up."""
+        return len(self._idle_selector.get_map()) > 1
+
     def wait_for_threads(self, seconds: float) -> bool:
         """Wait, really, until a thread calls back into the loop; whether one did."""
         return bool(selectors.DefaultSelector.select(self._idle_selector, seconds))
@@ -71,6 +79,7 @@ class AsyncioBackend:
     """A server on asyncio whose sockets, selector and clock are fakes."""
 
     def __init__(self, handler: Any, threads: int, limits: Limits | None, timeouts: Timeouts | None) -> None:
+        self._threads_before = threading.active_count()
         self._clock = FakeClock()
         self._loop = FakeTimeLoop(self._clock)
         self._network = MemoryNetwork(self._clock)
@@ -114,9 +123,17 @@ class AsyncioBackend:
         """Let threads of the application come to an end, too, until `is_done`. Takes real time."""
         left = THREADS_S
         while not is_done() and left > 0:
+            has_outside_work = self._has_outside_work
+            self.settle()
+            if not has_outside_work:
+                return
             if not self._loop.wait_for_threads(LOOK_S):
                 left -= LOOK_S
-            self.settle()
+
+    @property
+    def _has_outside_work(self) -> bool:
+        """Whether real time may bring something."""
+        return threading.active_count() > self._threads_before or self._loop.watches_descriptors
 
     def wait(self, seconds: float) -> None:
         """Let the clock jump from timer to timer."""
@@ -129,14 +146,21 @@ class AsyncioBackend:
 
     def _jump_until(self, is_done: Callable[[], bool]) -> None:
         """Let the clock jump from timer to timer until something has happened, or nothing can."""
-        for _ in range(CLOSE_ROUNDS):
+        jumps, left = 0, THREADS_S
+        while jumps < MAX_JUMPS and left > 0:
+            has_outside_work = self._has_outside_work
             next_at = self._loop.run_until_idle()
             if is_done():
                 return
-            if next_at == inf:
-                self._loop.wait_for_threads(LOOK_S)
-            else:
+            if has_outside_work and self._loop.wait_for_threads(LOOK_S):
+                continue
+            if next_at < inf:
                 self._clock.now = max(self._clock.now, next_at)
+                jumps += 1
+            elif has_outside_work:
+                left -= LOOK_S
+            else:
+                return
 
     def begin_drain(self) -> None:
         """Let the server begin to end."""
@@ -161,4 +185,6 @@ class AsyncioBackend:
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_idle()
+        closing = self._loop.create_task(self._loop.shutdown_asyncgens())
+        self._jump_until(closing.done)
         self._loop.close()

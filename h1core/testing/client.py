@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from h1core.config import Limits, Timeouts
+from h1core.errors import LocalError
 from h1core.testing.answers import Answer, answers
 from h1core.testing.network import MemoryClient
 
 Fields = Iterable[tuple[str, str]]
 
 DEFAULT_WINDOW_BYTES = 1 << 20
+
+DRIVERS = ("auto", "selectors", "asyncio", "trio")
 
 
 class Backend(Protocol):
@@ -132,7 +135,7 @@ class Client:
     after the other as if on so many worker threads. Async ones run on asyncio, or on trio if that is asked for, with
     their lifespan: on asyncio in this thread, on trio in one that works only while a call here waits for it. `limits`
     and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError when the
-    application is none, RuntimeError when it does not start.
+    application is none or the driver cannot run it, RuntimeError when it does not start.
     """
 
     def __init__(
@@ -149,6 +152,8 @@ class Client:
         # Here and not above: h1core.testing alone loads no driver.
         from h1core.drivers.app_interface import handler_of, runs_on_a_loop
 
+        if driver not in DRIVERS:
+            raise LocalError(f"driver is one of {', '.join(DRIVERS)}, not {driver!r}")
         handler = handler_of(app, interface, threads=threads, root_path=root_path)
         is_async = runs_on_a_loop(handler)
         self._backend: Backend

@@ -6,7 +6,7 @@ Every call from outside runs in trio to its end, and ends when all tasks wait: t
 import math
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import trio
 import trio.testing
@@ -15,12 +15,21 @@ from h1core.app.exchange import StreamingHandler
 from h1core.app.handler import AsyncHandler
 from h1core.config import Limits, Timeouts
 from h1core.drivers.trio_driver import Server
+from h1core.drivers.trio_tasks import only_error
 from h1core.testing.clock import WALL_CLOCK_START_S
 from h1core.testing.network import MemoryClient
 from h1core.testing.trio_network import TrioMemoryNetwork
 
+T = TypeVar("T")
+
 START_S: Final = 20.0
 """For trio to start, of real time."""
+
+THREADS_S: Final = 10.0
+"""For threads of the application to come to an end of what they do, of real time."""
+
+LOOK_S: Final = 0.002
+"""Between two looks at what threads have done, of real time."""
 
 
 class TrioBackend:
@@ -29,7 +38,7 @@ class TrioBackend:
     def __init__(
         self, handler: AsyncHandler | StreamingHandler, limits: Limits | None, timeouts: Timeouts | None
     ) -> None:
-        self._clock = trio.testing.MockClock()
+        self._clock = trio.testing.MockClock(autojump_threshold=0)  # a startup may take its time
         self._handler = handler
         self._limits = limits
         self._timeouts = timeouts
@@ -45,7 +54,7 @@ class TrioBackend:
         try:
             trio.run(self._serve, clock=self._clock)
         except BaseException as error:  # noqa: BLE001 - for the thread that waits; close() raises it
-            self._failure = error
+            self._failure = only_error(error)
         finally:
             self._is_over = True
             self._is_started.set()
@@ -63,6 +72,7 @@ class TrioBackend:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._server.serve)
+            self._clock.autojump_threshold = math.inf
             self._is_started.set()
             nursery.start_soon(self._watch_end)
             await self._closing.wait()
@@ -73,8 +83,8 @@ class TrioBackend:
         await self._server.ended.wait()
         self._is_over = True
 
-    def _in_trio(self, do: Callable[..., Awaitable[Any]], *arguments: object) -> None:
-        trio.from_thread.run(do, *arguments, trio_token=self._token)
+    def _in_trio(self, do: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        return trio.from_thread.run(do, *arguments, trio_token=self._token)
 
     @property
     def now(self) -> float:
@@ -94,7 +104,18 @@ class TrioBackend:
         await trio.testing.wait_all_tasks_blocked()
 
     def settle_threads(self, is_done: Callable[[], bool]) -> None:
-        """Nothing: the application has no threads of its own to wait for."""
+        """Let threads of the application come to an end, too, until `is_done`. Takes real time."""
+        left = THREADS_S
+        while not is_done() and left > 0:
+            has_threads = self._in_trio(self._runs_threads)
+            self.settle()
+            if not has_threads:
+                return
+            threading.Event().wait(LOOK_S)  # sleeps: nobody sets it
+            left -= LOOK_S
+
+    async def _runs_threads(self) -> bool:
+        return trio.to_thread.current_default_thread_limiter().borrowed_tokens > 0
 
     def wait(self, seconds: float) -> None:
         """Let the clock jump from deadline to deadline."""

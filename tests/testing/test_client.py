@@ -37,6 +37,8 @@ def as_async(handler: Handler) -> AsyncHandler:
 
 KINDS: dict[str, tuple[Kind, str]] = {
     "sync": (sync, "auto"),
+    "sync on asyncio": (sync, "asyncio"),
+    "sync on trio": (sync, "trio"),
     "asyncio": (as_async, "auto"),
     "trio": (as_async, "trio"),
 }
@@ -252,18 +254,77 @@ def test_an_asgi_application_has_its_lifespan(driver: str) -> None:
         assert client.post("/a", b"body").text == "/a {'started_at': 0.0} body"
 
 
-def test_an_application_that_cannot_start_says_so() -> None:
+@on_both
+def test_closing_lets_an_asgi_application_shut_down_and_takes_no_real_time(driver: str) -> None:
+    steps: list[tuple[str, float]] = []
+
+    async def slow_to_stop(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await anyio.sleep(60)
+            steps.append(("started", anyio.current_time()))
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await anyio.sleep(3)
+            steps.append(("stopped", anyio.current_time()))
+            await send({"type": "lifespan.shutdown.complete"})
+
+    began_at = time.monotonic()
+    with Client(slow_to_stop, driver=driver) as client:
+        assert client.now == 60
+        client.wait(40)
+    assert steps == [("started", 60), ("stopped", 103)]
+    assert time.monotonic() - began_at < 20
+
+
+@on_both
+def test_an_application_that_cannot_start_says_so(driver: str) -> None:
     async def fails(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    with pytest.raises(RuntimeError, match="did not start"):
-        Client(fails)
+    with pytest.raises(RuntimeError, match="did not start") as raised:
+        Client(fails, driver=driver)
+    assert "no database" in str(raised.value.__cause__)
 
 
 def test_what_is_no_application_is_a_local_error() -> None:
     with pytest.raises(LocalError, match="cannot tell what kind of application this is"):
         Client(lambda: None)
+
+
+def test_a_driver_that_does_not_exist_or_does_not_fit_is_a_local_error() -> None:
+    with pytest.raises(LocalError, match="driver is one of auto, selectors, asyncio, trio, not 'gevent'"):
+        Client(echo, driver="gevent")
+    with pytest.raises(LocalError, match="needs the asyncio or the trio driver"):
+        Client(asgi, driver="selectors")
+
+
+@on_both
+def test_a_plain_function_of_fastapi_is_answered(driver: str) -> None:
+    fastapi = pytest.importorskip("fastapi")
+    app = fastapi.FastAPI()
+
+    @app.get("/{name}")  # type: ignore[untyped-decorator]  # fastapi may be missing, and is Any
+    def hello(name: str) -> dict[str, bool | str]:
+        return {"hello": name, "is_elsewhere": threading.current_thread() is not here}
+
+    here = threading.current_thread()
+    with Client(app, driver=driver) as client:
+        for name in ("a", "b"):
+            assert client.get(f"/{name}").text == f'{{"hello":"{name}","is_elsewhere":true}}'
+
+
+@on_both
+def test_what_no_time_can_bring_is_not_waited_for_in_real_time(driver: str) -> None:
+    async def sleepy(request: Request) -> Response:
+        await anyio.sleep(3600)
+        return Response(200)
+
+    began_at = time.monotonic()
+    with Client(sleepy, driver=driver) as client, pytest.raises(ValueError, match="0 have come"):
+        client.get("/")
+    assert time.monotonic() - began_at < 5
 
 
 # On asyncio.
@@ -298,10 +359,68 @@ def test_a_thread_of_the_application_is_waited_for() -> None:
         assert client.get("/").text.startswith("asyncio_")
 
 
+def test_a_year_passes_as_well() -> None:
+    with Client(patient) as client:
+        client.wait(365 * 24 * 3600)
+        peer = client.connect()
+        peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.wait(3600)
+        assert peer.answer().text == "at last"
+
+
+def test_a_startup_in_a_thread_is_waited_for_while_another_task_ticks() -> None:
+    may_end = threading.Event()
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(1)
+            ticks.append(asyncio.get_running_loop().time())
+            if len(ticks) == 3:
+                may_end.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            ticking = asyncio.create_task(tick())
+            await asyncio.to_thread(may_end.wait)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            ticking.cancel()
+            await send({"type": "lifespan.shutdown.complete"})
+
+    with Client(app) as client:
+        assert ticks[:3] == [1, 2, 3]
+        assert client.now < 60  # it did not run away while the thread ended
+
+
 def test_closing_leaves_no_task_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
-    client = Client(patient)
+    loops: list[asyncio.AbstractEventLoop] = []
+    left_open: list[AsyncIterator[int]] = []
+    closed: list[bool] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            closed.append(True)
+
+    async def leaves_much(request: Request) -> Response:
+        loops.append(asyncio.get_running_loop())
+        left_open.append(numbers())
+        await anext(left_open[0])
+        background.append(asyncio.create_task(asyncio.sleep(3600)))
+        await asyncio.sleep(3600)
+        return Response(200)
+
+    background: list[asyncio.Task[None]] = []
+    client = Client(leaves_much)
     client.connect().send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     client.close()
     client.close()
+    assert asyncio.all_tasks(loops[0]) == set()
+    assert loops[0].is_closed()
+    assert background[0].cancelled()
+    assert closed == [True]
     gc.collect()
     assert recwarn.list == []
