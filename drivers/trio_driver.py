@@ -166,10 +166,9 @@ class Server(HostedServer):
         engine = self.engine
         while True:
             with trio.CancelScope(deadline=engine.deadline_at) as self._sleep:
-                if self._is_woken:
-                    await trio.lowlevel.checkpoint()
-                else:
+                if not self._is_woken:
                     await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()  # streams that are read in tasks may have what is due
             self._do_round()
             self._start_exchanges()
 
