@@ -267,8 +267,11 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks, and wait a moment for them to end."""
-    others = [task for task in tasks if task is not asyncio.current_task()]
+    """Cancel tasks, and wait a moment for them to end. What goes on all the same is said once."""
+    # _log_destroy_pending: whether asyncio itself is to complain, when the loop ends, of a task that has not ended.
+    others = [
+        task for task in tasks if task is not asyncio.current_task() and getattr(task, "_log_destroy_pending", True)
+    ]
     for task in others:
         task.cancel()
     if others:
