@@ -57,8 +57,8 @@ MAY_IMPORT = {
     "http1.receiving": PARTS,
     "http1.conn": PARTS + " http1.receiving",
     "app.*": "errors events bounded_dict app.*",
-    "server.*": CONN + " server.*",
-    "h1core": CONN + " app.exchange server.*",
+    "server.*": PARTS + " http1.conn server.*",
+    "h1core": PARTS + " http1.conn app.exchange server.*",
     "testing.*": CORE + " testing.*",
     "drivers.net.*": CORE + " drivers.net.*",
     "drivers.engine.*": CORE + " drivers.net.* drivers.engine.*",
@@ -74,10 +74,10 @@ MAY_IMPORT = {
     "drivers.cli.*": CORE + f" drivers.net.* drivers.engine.* drivers.app_interface drivers.cli.* {HOSTS}",
     "drivers.__main__": "drivers.cli.*",
     "drivers": "",
-    "testing.loop": CORE + " drivers.* testing.*",
-    "testing.client": CORE + " drivers.* testing.*",
-    "testing.asyncio_loop": CORE + " drivers.* testing.*",
-    "testing.trio_loop": CORE + " drivers.* testing.*",
+    "testing.loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
+    "testing.client": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
+    "testing.asyncio_loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
+    "testing.trio_loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
     "__main__": "drivers.__main__ drivers.cli.main",
 }
 
@@ -271,7 +271,7 @@ def one_grammar(source: Source) -> list[str]:
 def sizes(source: Source) -> list[str]:
     found = []
     lines = len(source.text.splitlines())
-    most = MAX_MODULE_LINES if source.is_core else MAX_HOST_LINES if source.name in HOSTS else MAX_DRIVER_LINES
+    most = MAX_MODULE_LINES if source.is_core else MAX_HOST_LINES if source.name in HOSTS.split() else MAX_DRIVER_LINES
     if lines > most:
         found.append(f"{source.path} has {lines} lines, more than {most}: let it answer one question only")
     for node in ast.walk(source.tree):
@@ -357,7 +357,15 @@ BREACHES: list[tuple[Rule, str, str]] = [
     (direction, "testing.clock", "from h1core.drivers import trio_driver"),
     (direction, "drivers.trio_streams", "from h1core.drivers.engine import engine"),
     (direction, "drivers.trio_driver", "from .cli.main import main"),
+    (direction, "drivers.trio_driver", "from . import cli"),
+    (direction, "drivers.trio_driver", "from .asyncio_driver import Server"),
     (direction, "drivers.engine.pool", "from ..cli import main"),
+    (direction, "drivers.engine.pool", "from .. import selectors_driver"),
+    (direction, "drivers.net.listeners", "from ..engine import files"),
+    (direction, "drivers.app_interface", "from . import selectors_driver"),
+    (direction, "drivers.cli.main", "from .. import __main__"),
+    (direction, "testing.client", "from h1core.drivers.cli.main import main"),
+    (direction, "server.core", "from h1core.http1 import receiving"),
     (one_name, "drivers.cli.main", "import drivers.net.listeners"),
     (one_name, "tests.test_seeded", "from drivers.net import listeners"),
     *((purity, "http1.conn", f"import {module}") for module in sorted(IMPURE)),
@@ -373,6 +381,8 @@ BREACHES: list[tuple[Rule, str, str]] = [
     (one_grammar, "http1.head", "import re as r\nr.match(b'x', b'x')"),
     (one_grammar, "http1.head", "from re import fullmatch\nfullmatch(b'x', b'x')"),
     (sizes, "http1.conn", "\n" * (MAX_MODULE_LINES + 1)),
+    (sizes, "drivers.engine.engine", "\n" * (MAX_DRIVER_LINES + 1)),
+    *((sizes, host, "\n" * (MAX_HOST_LINES + 1)) for host in HOSTS.split()),
     (sizes, "http1.conn", LONG_FUNCTION),
     (sizes, "http1.conn", "class Conn:\n" + "".join(f"    {line}\n" for line in LONG_FUNCTION.splitlines())),
     (reasons, "http1.conn", "import x  # noqa"),
@@ -420,6 +430,8 @@ KEPT: list[tuple[Rule, str, str]] = [
     (one_grammar, "http1.grammar", "import re\nre.compile(b'x')"),
     (one_grammar, "drivers.net.listeners", "import re\nre.compile(b'x')"),
     (sizes, "http1.conn", "\n" * MAX_MODULE_LINES),
+    (sizes, "drivers.trio_streams", "\n" * MAX_DRIVER_LINES),
+    *((sizes, host, "\n" * MAX_HOST_LINES) for host in HOSTS.split()),
     (sizes, "http1.conn", LONG_FUNCTION.removesuffix("    pass\n")),
     (reasons, "http1.conn", "import x  # noqa: F401  (imported for its side effect)"),
     (reasons, "http1.conn", "import x  # type: ignore[import-untyped]  # the peer ships no types"),
