@@ -14,7 +14,6 @@ from h1core.server import ServerCore
 
 from .app_interface import runs_on_a_loop
 from .engine.engine import Engine, Options
-from .engine.host import NoCoroutines
 from .net.transport import Listener
 
 
@@ -35,7 +34,7 @@ class Server:
     ) -> None:
         if runs_on_a_loop(handler):
             raise LocalError("an async application needs the asyncio or the trio driver")
-        self.engine = Engine(handler, NoCoroutines(), listeners=listeners, clock=clock, **options)
+        self.engine = Engine(handler, None, listeners=listeners, clock=clock, **options)
 
     def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises.

@@ -23,6 +23,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Final, TypedDict
 
@@ -42,6 +43,7 @@ from ..net.wake import WakeChannel
 from .exchange import EngineExchange
 from .host import Host
 from .pool import Pool, Workers
+from .request_body import BodySpool
 from .runners import CoroutineRunner, InlineRunner, WorkerRunner
 from .session import Session
 
@@ -82,7 +84,7 @@ class Engine:
     def __init__(
         self,
         handler: AnyHandler,
-        host: Host,
+        host: Host | None,
         *,
         listeners: Sequence[Listener],
         limits: Limits | None = None,
@@ -98,11 +100,13 @@ class Engine:
         streams = isinstance(handler, StreamingHandler)
         runs_coroutines = streams or is_async(handler)
         self.clock = clock
-        self.host = host
+        self._host = host
         self.access_log = access_log
         self.cancel_on_disconnect = cancel_on_disconnect
         self.collects_bodies = not streams
         """Whether requests are collected whole before they are answered."""
+        self.new_spool = partial(BodySpool, (limits or Limits()).max_memory_body_bytes)
+        """Makes the place for a body that is collected."""
         self.core = ServerCore(
             limits,
             timeouts,
@@ -145,7 +149,8 @@ class Engine:
         self.deadline_at = -inf
         """The instant for the next tick if nothing becomes ready."""
         self._must_ask_admission = True
-        self._hints: set[str] = set()
+        self.hints: set[str] = set()
+        """Hints at another event loop that were logged already."""
 
     # Rounds
 
@@ -245,10 +250,16 @@ class Engine:
             )
         return None
 
+    @property
+    def host(self) -> Host:
+        """The event loop that runs coroutines."""
+        assert self._host is not None, "a coroutine runs without an event loop"
+        return self._host
+
     def wake(self) -> None:
         """Let the host call `tick` soon, unless it is in one."""
-        if not self._is_ticking:
-            self.host.wake()
+        if not self._is_ticking and self._host is not None:
+            self._host.wake()
 
     def give_turn(self, session: Session) -> None:
         """Give a session a turn in the next tick."""
@@ -274,17 +285,7 @@ class Engine:
         """Take note that a connection is over, and no coroutine works for it any more."""
         self.core.connection_gone(conn)
         self._must_ask_admission = True
-        if not self._is_ticking:
-            self.host.wake()
-
-    def hint_of(self, error: BaseException) -> tuple[str, bool] | None:
-        """What to tell the user of an application for another event loop, and whether that is news; else None."""
-        hint = self.host.wrong_loop_hint(error)
-        if hint is None:
-            return None
-        is_new = hint not in self._hints
-        self._hints.add(hint)
-        return hint, is_new
+        self.wake()
 
     # Ends
 

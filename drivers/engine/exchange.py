@@ -175,7 +175,11 @@ class EngineExchange(Exchange):
                 # The peer may have closed its own side only, or its body alone may be lost: it gets no answer.
                 conn.abort((conn.close_reason if self._lost_body else None) or CloseReason.PEER_CLOSED)
         else:
-            failure = failure_response(request, error, self._engine.hint_of(error))
+            hint = self._engine.host.wrong_loop_hint(error)
+            is_known = hint in self._engine.hints
+            if hint is not None:
+                self._engine.hints.add(hint)
+            failure = failure_response(request, error, hint, is_known)
             if self._progress is NONE and conn.state in UNANSWERED:
                 self.respond(failure)
 

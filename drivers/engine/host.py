@@ -8,7 +8,7 @@ from typing import Protocol
 
 from h1core.app.lifespan import Signal
 
-__all__ = ["Host", "NoCoroutines", "Signal"]
+__all__ = ["Host", "Signal"]
 
 
 class Host(Protocol):
@@ -29,21 +29,3 @@ class Host(Protocol):
     def wrong_loop_hint(self, error: BaseException) -> str | None:
         """What to tell the user of an application that was written for another event loop; None for other errors."""
         ...
-
-
-class NoCoroutines:
-    """The host of an engine that runs no coroutines: the readiness loop of the selectors driver."""
-
-    def new_signal(self) -> Signal:
-        """Never called."""
-        raise AssertionError("a handler that is a coroutine was started without an event loop")
-
-    async def checkpoint(self) -> None:
-        """Never called."""
-
-    def wake(self) -> None:
-        """Nothing changes outside of a tick."""
-
-    def wrong_loop_hint(self, error: BaseException) -> str | None:
-        """There is no other loop to name."""
-        return None

@@ -3,17 +3,11 @@
 Theory
 ------
 A worker gets a `Job`: a whole request, and the handler. It never sees a session or a socket. What it has to say it
-writes into the job, and posts the job to the engine, which takes posted jobs in `take_posted`, and looks what is new. A
-job may be posted more than once, and the engine may look later than it was posted: both are harmless, because the job
-says how far it is.
+writes into the job, and posts the job to the engine, which looks how far it is. To post a job twice, or to look late,
+is harmless. Only the pieces of a streamed body need a lock (response_body.py): a worker waits there for its client.
 
-Two things are shared, each in one direction: the queue of jobs, and the deque of posted ones; both take and give whole
-objects, which needs no lock of ours. The third, the pieces of a streamed body, has a condition (response_body.py),
-because a worker waits there while its client is behind.
-
-One wake-up is pending at most. `post` sets `_is_posted` after it has added the job, and wakes the engine only if it was
-not set; `take_posted` clears it before it takes the jobs. So a job that finds it set was added before the clearing, and
-is taken by it.
+One wake-up is pending at most. `post` adds the job, then sets `_is_posted`, and wakes the engine only if it was not
+set; `take_posted` clears it before it takes the jobs. A job that finds it set was added before that, and is taken.
 """
 
 import contextlib

@@ -186,8 +186,3 @@ class WorkerSource:
             self._is_wanted = False
             self._waiting.clear()
             self._changed.notify()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the worker waits for the client to read."""
-        return self._waiting_bytes > self._max_bytes

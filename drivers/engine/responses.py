@@ -5,13 +5,12 @@ import logging
 from typing import Final, TypeAlias
 
 from h1core.app.handler import Handler, SpooledRequest, close_pieces
-from h1core.app.reply import NOTHING_TAKEN, Reply, address_text, own_response, request_line, split_reply
+from h1core.app.reply import NOTHING_TAKEN, Reply, own_response, request_line, split_reply
 from h1core.events import Request, Response
 from h1core.http1.conn import Conn
 from h1core.http1.writer import error_response
 
 logger = logging.getLogger("h1core.server")
-access_logger = logging.getLogger("h1core.access")
 
 Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -44,15 +43,14 @@ def send_first(conn: Conn, request: Request, first: Response) -> Response:
     return first
 
 
-def failure_response(request: Request, error: BaseException, hint: tuple[str, bool] | None = None) -> Response:
-    """The 500 for what a handler has raised, which is logged here with its traceback.
-
-    With a `hint` (a sentence, and whether it is news) that is logged instead, once.
-    """
+def failure_response(
+    request: Request, error: BaseException, hint: str | None = None, is_known: bool = False
+) -> Response:
+    """The 500 for what a handler has raised. It is logged with its traceback, or as the hint, unless that is known."""
     if hint is None:
         logger.error("the handler failed on %s", request_line(request), exc_info=error)
-    elif hint[1]:
-        logger.error("%s (%s)", hint[0], error)
+    elif not is_known:
+        logger.error("%s (%s)", hint, error)
     return own_response(request, error_response(500, "The application failed."))
 
 
@@ -69,8 +67,3 @@ def release(request: Request) -> None:
     if isinstance(request, SpooledRequest):
         with contextlib.suppress(OSError):  # the handler may have written into it, and the disk be full
             request.close()
-
-
-def log_access(peer: object, request: Request, first: Response, took_s: float) -> None:
-    """Write the line of the access log for a response that has begun."""
-    access_logger.info("%s %s %d %.1fms", address_text(peer), request_line(request), first.status, 1000 * took_s)

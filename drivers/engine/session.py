@@ -25,18 +25,19 @@ Nothing here decides about time, numbers or protocol: `Conn` and `ServerCore` do
 import logging
 from typing import TYPE_CHECKING, Final
 
-from h1core.app.reply import address_text
+from h1core.app.reply import address_text, own_response, request_line
+from h1core.app.request_collector import RequestCollector
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, Disposition, State
+from h1core.http1.writer import error_response
 from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
 
 from ..net.transport import READ, WRITE, Transport, endpoints_of
 from .connection_io import ConnectionIO
 from .host import Signal
-from .request_body import RequestBody
 from .response_body import END, MORE, BodySource, send_pieces
-from .responses import log_access, send_first
+from .responses import send_first
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -44,11 +45,11 @@ if TYPE_CHECKING:
     from .pool import Job
 
 logger = logging.getLogger("h1core.server")
+access_logger = logging.getLogger("h1core.access")
 
 LAST_EVENTS: Final = (Refused, TimedOut, Closed)
 CLOSED: Final = State.CLOSED
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
-BUG_MESSAGE: Final = "the connection to %s is cut because of a bug"
 
 
 class Session:
@@ -56,7 +57,7 @@ class Session:
 
     __slots__ = (
         *"began_at conn endpoints exchange io job peer source waiters".split(),
-        *"_body _disposition _engine _is_dropped".split(),
+        *"_collector _disposition _engine _is_dropped".split(),
     )
 
     def __init__(self, engine: "Engine", transport: Transport, conn: Conn, peer: object) -> None:
@@ -73,7 +74,7 @@ class Session:
         """The request that a coroutine has."""
         self.source: BodySource | None = None
         """The rest of the response that is being streamed."""
-        self._body = RequestBody(engine.core.limits.max_memory_body_bytes) if engine.collects_bodies else None
+        self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
         """What was done with the transport last."""
         self.waiters: list[Signal] = []
@@ -120,7 +121,7 @@ class Session:
             return len(events) == 1
         if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
             return False
-        if self._body is not None:
+        if self._collector is not None:
             if len(data.data) > self._engine.core.limits.max_memory_body_bytes:
                 return False
             request.body = bytes(data.data)
@@ -132,13 +133,14 @@ class Session:
         if not self.io.interest:
             return
         events = self.read() if mask & READ else []
-        if mask & READ and not events and not self._may_read():
+        if mask & READ and not events and (self.job is not None or not self.conn.wants_read or self._is_held_back()):
             self.io.stop_reading()
         self.pump(events)
 
     def read(self) -> list[Event]:
         """Read once, if the connection wants to, and return what came of it."""
-        return self.io.receive(self.conn.receive_bytes) if self._may_read() else []
+        may_read = self.job is None and self.conn.wants_read and not self._is_held_back()
+        return self.io.receive(self.conn.receive_bytes) if may_read else []
 
     def pump(self, events: list[Event]) -> None:
         """Give the session its turn. Whatever goes wrong in it ends this connection, and no other."""
@@ -185,16 +187,32 @@ class Session:
         if type(event) is Request:
             event.endpoints = self.endpoints
         elif isinstance(event, LAST_EVENTS):
+            logger.debug("%s", event)
             self.end_source()
-        if self._body is not None:
-            request = self._body.take(event, self.conn)
-            if request is not None:
-                self._engine.answer(self, request)
+        if self._collector is not None:
+            self._collect(self._collector, event)
         elif type(event) is Request:
             self._engine.answer(self, event)
             self.conn.pause_body()  # nothing is read but what is asked for
         elif self.exchange is not None:
             self.exchange.take(event)
+
+    def _collect(self, collector: RequestCollector, event: Event) -> None:
+        """Collect a request, and answer it once it is whole. If there is no room for it, that is the last answer."""
+        conn = self.conn
+        try:
+            request = collector.take(event)
+        except OSError as error:
+            given_up = collector.give_up()
+            assert given_up is not None
+            logger.error("the body of %s cannot be kept: %s", request_line(given_up), error)
+            conn.close_after_response(CloseReason.APPLICATION_FAILED)
+            conn.send(own_response(given_up, error_response(500, "The server cannot keep the request body.")))
+            return
+        if request is not None:
+            self._engine.answer(self, request)
+        elif type(event) is Request:
+            conn.resume_body()
 
     # Responses
 
@@ -210,13 +228,8 @@ class Session:
 
     def log_response(self, request: Request, sent: Response) -> None:
         """Write the line of the access log for a response that has begun."""
-        log_access(self.peer, request, sent, self._engine.clock() - self.began_at)
-
-    def end_job(self) -> None:
-        """Tell a worker that nobody waits for its response any more."""
-        job, self.job = self.job, None
-        if job is not None:
-            job.abandon()
+        took_ms = 1000 * (self._engine.clock() - self.began_at)
+        access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
 
     def end_source(self) -> None:
         """Let whoever makes the body clean up, however the response ended."""
@@ -313,9 +326,6 @@ class Session:
 
     # Bytes
 
-    def _may_read(self) -> bool:
-        return self.job is None and self.conn.wants_read and not self._is_held_back()
-
     # What comes next
 
     def _settle(self) -> None:
@@ -353,7 +363,7 @@ class Session:
 
     def cut(self, error: Exception) -> None:
         """End a session whose turn has failed."""
-        logger.error(BUG_MESSAGE, address_text(self.peer), exc_info=error)
+        logger.error("the connection to %s is cut because of a bug", address_text(self.peer), exc_info=error)
         self.conn.abort(CloseReason.APPLICATION_FAILED)
         self.drop()
 
@@ -366,10 +376,12 @@ class Session:
         del engine.sessions[self.conn]
         engine.unfinished.pop(self, None)
         self.io.close()
-        self.end_job()
+        if self.job is not None:
+            self.job.abandon()
+            self.job = None
         self.end_source()
-        if self._body is not None:
-            self._body.give_up()
+        if self._collector is not None:
+            self._collector.give_up()
         exchange = self.exchange
         if exchange is None or self._is_left_behind(exchange):
             engine.connection_gone(self.conn)
@@ -377,8 +389,7 @@ class Session:
     def _is_left_behind(self, exchange: "EngineExchange") -> bool:
         """Let the coroutine know that the connection is over; whether its place is free although it still runs.
 
-        It is not free while a coroutine works on a response: or a client that connects, asks and leaves, again and
-        again, could start any number of them.
+        It is not while it works on a response: or who asks and leaves, again and again, could start any number.
         """
         if self.waiters:
             self.notify()

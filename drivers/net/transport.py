@@ -34,16 +34,12 @@ def _host_and_port(address: object) -> tuple[str, int] | None:
     return address[:2] if isinstance(address, tuple) and len(address) >= 2 else None
 
 
-class HasFileno(Protocol):
-    """Something that a selector can wait for."""
+class Transport(Protocol):
+    """A connection's byte stream, which never blocks."""
 
     def fileno(self) -> int:
         """The descriptor that a selector waits for."""
         ...
-
-
-class Transport(HasFileno, Protocol):
-    """A connection's byte stream, which never blocks."""
 
     def recv(self, size: int, /) -> bytes:
         """Read at most `size` bytes; `b""` at the end. Raises BlockingIOError when it would wait, OSError when lost."""
@@ -66,8 +62,12 @@ class Transport(HasFileno, Protocol):
         ...
 
 
-class Listener(HasFileno, Protocol):
+class Listener(Protocol):
     """A listening socket, which never blocks."""
+
+    def fileno(self) -> int:
+        """The descriptor that a selector waits for."""
+        ...
 
     def accept(self) -> tuple[Any, Any]:
         """Take a Transport and its peer's address. Raises BlockingIOError when there is none, OSError."""
