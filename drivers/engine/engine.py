@@ -144,11 +144,9 @@ class Engine:
         self._is_closed = False
         self._drain_asked = False
         self._stop_asked = False
-        self.is_ending = False
-        """A drain has begun, or `stop` was called: `is_over` may become true."""
-        self.deadline_at = -inf
+        self.is_ending = False  # a drain has begun, or `stop` was called
+        self.deadline_at = inf
         """The instant for the next tick if nothing becomes ready."""
-        self._must_ask_admission = True
         self.hints: set[str] = set()
         """Hints at another event loop that were logged already."""
 
@@ -174,8 +172,7 @@ class Engine:
             self._is_ticking = False
 
     def _do_round(self, max_wait: float | None) -> None:
-        if self._must_ask_admission:
-            self._must_ask_admission = False
+        if self._acceptor.is_stale:
             self._acceptor.listen_or_rest()
         unfinished, self.unfinished = self.unfinished, {}
         behind: list[tuple[object, int]] = []
@@ -210,21 +207,24 @@ class Engine:
         if seen_at >= self.deadline_at:
             for conn in self.core.due_connections(seen_at, len(events)):
                 self.sessions[conn].pump(conn.handle_deadline())
-            self._must_ask_admission = True  # accepting may have rested until now
-            self.deadline_moved()
+            self._acceptor.is_stale = True  # accepting may have rested until now
+            self._find_deadline()
         if workers is not None and workers.has_ready_jobs:
             workers.submit_jobs()
 
     def _wait_s(self, max_wait: float | None) -> float | None:
         """How long the selector may wait."""
-        self.deadline_moved()
         if self.deadline_at == inf:
             return max_wait
         wait = min(max(0.0, self.deadline_at - self.clock()), MAX_WAIT_S)
         return wait if max_wait is None else min(wait, max_wait)
 
-    def deadline_moved(self) -> None:
-        """Find out when the next tick is due, now that it may be another instant than `deadline_at` says."""
+    def deadline_nears(self, conn: Conn) -> None:
+        """Take note that the deadline of a connection may be the next one now."""
+        self.deadline_at = min(self.deadline_at, conn.next_deadline or inf)
+
+    def _find_deadline(self) -> None:
+        """Find out when the next tick is due: `deadline_at` may be too early, never too late."""
         deadline = self.core.next_deadline
         self.deadline_at = inf if deadline is None else deadline
         if self.is_ending and not self.sessions:  # coroutines may be left, which end with the drain
@@ -272,19 +272,21 @@ class Engine:
         """Take in those who wait, as far as there is room."""
         for transport, peer in self._acceptor.accept(listener):
             self.open(transport, peer)
-        self._must_ask_admission = True  # the limit may be reached, or accepting have failed
-        self.deadline_moved()
+        if self._acceptor.is_stale:
+            self._find_deadline()  # accepting may have failed, and rests until then
 
     def open(self, transport: Transport, peer: object) -> None:
         """Take in an accepted connection."""
         conn = self.core.connection_opened()
         session = self.sessions[conn] = Session(self, transport, conn, peer)
-        session.pump([])
+        self.deadline_nears(conn)
+        session.begin()
 
     def connection_gone(self, conn: Conn) -> None:
         """Take note that a connection is over, and no coroutine works for it any more."""
         self.core.connection_gone(conn)
-        self._must_ask_admission = True
+        if not self._acceptor.is_listening:
+            self._acceptor.is_stale = True
         self.wake()
 
     # Ends
@@ -313,7 +315,7 @@ class Engine:
         """Whether the next tick would wait, were it not for transports and workers."""
         if self.is_ending and self.is_over:
             return True
-        has_asked = self._drain_asked or self._stop_asked or self._must_ask_admission
+        has_asked = self._drain_asked or self._stop_asked or self._acceptor.is_stale
         return not (has_asked or self.unfinished or self.new_exchanges) and self._wait_s(None) != 0
 
     @property
@@ -347,7 +349,6 @@ class Engine:
         self._drain_asked = False
         if self.core.phase is not Phase.RUNNING:
             return
-        self._must_ask_admission = True
         for transport, peer in self._acceptor.accept_all():
             self.open(transport, peer)
         self._acceptor.close_listeners()
@@ -355,7 +356,7 @@ class Engine:
         for conn in self.core.begin_drain():
             session = self.sessions.get(conn)
             if session is not None:
-                session.pump(came.get(conn, []))
+                session.pump(came.get(conn) or [])
         if self._workers is not None:
             self._workers.submit_jobs()  # before the selector waits
-        self.deadline_moved()
+        self._find_deadline()

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from h1core.app.exchange import Exchange
 from h1core.app.handler import first_part
@@ -41,14 +41,6 @@ RECEIVING: Final = State.RECEIVING
 DUPLEX: Final = State.DUPLEX
 PIECES: Final = frozenset({Data, FileSlice})
 UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
-
-
-class Cancellable(Protocol):
-    """A task of the host, or its cancel scope."""
-
-    def cancel(self) -> object:
-        """Cancel the coroutine."""
-        ...
 
 
 class Progress(IntEnum):
@@ -107,7 +99,7 @@ class EngineExchange(Exchange):
         """The handler has returned."""
         self._turn = 0
         """Operations since this task last let others run."""
-        self.task: Cancellable | None = None
+        self.task: Any = None  # Any: a task of asyncio, or a cancel scope of trio
         """What cancels the coroutine; put here by the host, at least for exchanges that `may_be_cancelled`."""
 
     # For the host and the session

@@ -13,11 +13,9 @@ in `Engine.unfinished` for the next tick, which does not wait.
 After each turn the session asks its `Conn` what to wait for: reading while it `wants_read`, writing while bytes are
 owed. The selector is called only when that changes, which for ordinary requests is never.
 
-While the application has the request, the session has one of these:
-
-- `job`: a worker thread has it (pool.py). Nothing is read until the job has come back.
-- `exchange`: a coroutine has it (exchange.py). It calls `write_out`, `look` and `wait_for_change` between two ticks.
-- `source`: the response has begun, and the engine takes the rest of its body from there (response_body.py).
+While the application has the request, the session has a `job` that a worker thread has (nothing is read until it has
+come back), or an `exchange` that a coroutine has, which calls `write_out`, `look` and `wait_for_change` between two
+ticks. With a `source` the response has begun, and the engine takes the rest of its body from there.
 
 Nothing here decides about time, numbers or protocol: `Conn` and `ServerCore` do.
 """
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("h1core.server")
 access_logger = logging.getLogger("h1core.access")
 
-LAST_EVENTS: Final = (Refused, TimedOut, Closed)
 CLOSED: Final = State.CLOSED
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 
@@ -69,11 +66,8 @@ class Session:
         self.began_at = 0.0
         """When the request in hand was complete; for the access log and the workers."""
         self.job: Job | None = None
-        """The request that a worker has."""
         self.exchange: EngineExchange | None = None
-        """The request that a coroutine has."""
         self.source: BodySource | None = None
-        """The rest of the response that is being streamed."""
         self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
         """What was done with the transport last."""
@@ -83,12 +77,21 @@ class Session:
 
     # Turns
 
+    def begin(self) -> None:
+        """Wait for the first request, unless the server drains already."""
+        try:
+            if self._engine.is_ending:
+                self._settle()
+            else:
+                self._set_interest()
+        except Exception as error:  # noqa: BLE001 - logged in cut
+            self.cut(error)
+
     def serve_idle(self) -> None:
         """Serve a session between two requests whose transport is readable: a whole request is likely there.
 
-        Hot path: the steps are those of `pump`, for one read, one request and one write. Everything else is left to
-        `pump`. A connection that is idle again owes nothing, and its deadline has only moved later, so `_settle` has
-        nothing to do (see `Conn.is_idle`).
+        Hot path: the steps are those of `pump`, for one read, one request and one write. `_settle` has nothing to do
+        for a connection that is idle again: it owes nothing, and its deadline has only moved later.
         """
         is_blocked = False
         try:
@@ -133,14 +136,14 @@ class Session:
         if not self.io.interest:
             return
         events = self.read() if mask & READ else []
-        if mask & READ and not events and (self.job is not None or not self.conn.wants_read or self._is_held_back()):
+        if events is None:
             self.io.stop_reading()
-        self.pump(events)
+        self.pump(events or [])
 
-    def read(self) -> list[Event]:
-        """Read once, if the connection wants to, and return what came of it."""
-        may_read = self.job is None and self.conn.wants_read and not self._is_held_back()
-        return self.io.receive(self.conn.receive_bytes) if may_read else []
+    def read(self) -> list[Event] | None:
+        """Read once, and return what came of it; None when nothing is to be read now."""
+        is_free = self.job is None and (self.exchange is None or not self._is_held_back())
+        return self.io.receive(self.conn.receive_bytes) if is_free and self.conn.wants_read else None
 
     def pump(self, events: list[Event]) -> None:
         """Give the session its turn. Whatever goes wrong in it ends this connection, and no other."""
@@ -156,20 +159,20 @@ class Session:
 
     def look(self) -> None:
         """Read what has come by now, outside of a tick. Never raises."""
-        self.pump(self.read())
+        self.pump(self.read() or [])
 
     def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
         """Move the connection as far as it goes within its turn: events, application, responses, writes."""
         conn = self.conn
-        taken = writes = 0
-        has_more = False
+        taken = writes = has_more = 0
         while True:
             for event in events:
                 self._take(event)
             taken += len(events)
             if self.source is not None:
                 has_more = self._stream()
-            events = conn.next_events() if taken < EVENTS_PER_TURN and not self._is_held_back() else []
+            may_go_on = taken < EVENTS_PER_TURN and (self.exchange is None or not self._is_held_back())
+            events = conn.next_events() if may_go_on else []
             if events:
                 continue
             if is_blocked or not conn.output_bytes:
@@ -186,7 +189,7 @@ class Session:
         """Act on one event. A request is answered once it is whole, or at once if its handler streams."""
         if type(event) is Request:
             event.endpoints = self.endpoints
-        elif isinstance(event, LAST_EVENTS):
+        elif isinstance(event, (Refused, TimedOut, Closed)):
             logger.debug("%s", event)
             self.end_source()
         if self._collector is not None:
@@ -297,7 +300,7 @@ class Session:
         return self.io.sees_end or self.conn.state in OVER
 
     def exchange_over(self) -> None:
-        """The coroutine has ended: go on with the next request, or let the connection end."""
+        """Go on with the next request, or let the connection end: the coroutine has ended."""
         self.exchange = None
         if self._is_dropped:
             self._engine.connection_gone(self.conn)
@@ -307,10 +310,7 @@ class Session:
             self._engine.wake()
 
     def _is_held_back(self) -> bool:
-        """Whether the next request must wait for a coroutine that goes on after its response: too many others do.
-
-        If not, the coroutine is left to itself from here on.
-        """
+        """Whether the next request must wait for a coroutine that goes on after its response; else it is left."""
         exchange = self.exchange
         return exchange is not None and exchange.is_complete and not self._leave_exchange()
 
@@ -340,7 +340,7 @@ class Session:
             self.io.end_output()
         self._set_interest()
         if self._engine.core.connection_pumped(conn):
-            self._engine.deadline_moved()
+            self._engine.deadline_nears(conn)
             self._engine.wake()
 
     def _set_interest(self) -> None:
@@ -387,9 +387,9 @@ class Session:
             engine.connection_gone(self.conn)
 
     def _is_left_behind(self, exchange: "EngineExchange") -> bool:
-        """Let the coroutine know that the connection is over; whether its place is free although it still runs.
+        """Tell the coroutine that the connection is over; whether its place is free although the coroutine still runs.
 
-        It is not while it works on a response: or who asks and leaves, again and again, could start any number.
+        It is not while that works on a response: or who asks and leaves, again and again, could start any number.
         """
         if self.waiters:
             self.notify()

@@ -31,16 +31,19 @@ class Acceptor:
         self._listeners = list(listeners)
         self._core = core
         self._selector = selector
-        self._is_listening = False
+        self.is_listening = False
+        self.is_stale = True
+        """Whether newcomers may be accepted can have changed: `listen_or_rest` is to be called."""
         self._is_reported = False
         self._spare_fd: int | None = None
         self._keep_spare_fd()
 
     def listen_or_rest(self) -> None:
         """Wait for newcomers if they may be accepted, else wait for none."""
+        self.is_stale = False
         may_accept = self._core.may_accept
-        if may_accept is not self._is_listening:
-            self._is_listening = may_accept
+        if may_accept is not self.is_listening:
+            self.is_listening = may_accept
             for listener in self._listeners:
                 if may_accept:
                     self._selector.register(listener, READ, listener)
@@ -54,6 +57,7 @@ class Acceptor:
         """
         for _ in range(ACCEPTS_PER_TICK):
             if not self._core.may_accept:
+                self.is_stale = True
                 return
             try:
                 transport, peer = listener.accept()
@@ -86,6 +90,7 @@ class Acceptor:
     def _rest_after(self, error: Exception) -> None:
         """Let accepting rest for a moment; said once, until it works again."""
         self._core.accept_failed()
+        self.is_stale = True
         if not self._is_reported:
             logger.error("accepting connections rests until it works again: %s", error)
             self._is_reported = True
@@ -108,10 +113,10 @@ class Acceptor:
     def close_listeners(self) -> None:
         """Accept nobody any more. A second call does nothing."""
         for listener in self._listeners:
-            if self._is_listening:
+            if self.is_listening:
                 self._selector.unregister(listener)
             listener.close()
-        self._is_listening = False
+        self.is_listening = False
         self._listeners.clear()
 
     def close(self) -> None:
