@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from math import inf
 from typing import Any, Final, Unpack
@@ -192,6 +193,10 @@ class Server(HostedServer):
     async def checkpoint(self) -> None:
         """Let other tasks run."""
         await asyncio.sleep(0)
+
+    def cancel_scope(self, exchange: EngineExchange) -> AbstractContextManager[None]:
+        """Nothing: a task can always be cancelled."""
+        return nullcontext()
 
     def wake(self) -> None:
         """Let a round come soon."""

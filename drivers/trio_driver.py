@@ -14,7 +14,7 @@ The clock is trio's, so that under `trio.testing.MockClock` an hour of keep-aliv
 
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, TypeAlias, Unpack
@@ -147,7 +147,7 @@ class Server(HostedServer):
             self._do_round()
             new_exchanges = self.engine.new_exchanges
             while new_exchanges:
-                has_waited = await run_in_steps(self._run_exchange(new_exchanges.popleft()), self._let_another_lead)
+                has_waited = await run_in_steps(new_exchanges.popleft().run(), self._let_another_lead)
                 if has_waited:
                     return
                 if has_changed(context):
@@ -190,16 +190,7 @@ class Server(HostedServer):
         """Give each new exchange a task of its own."""
         new_exchanges = self.engine.new_exchanges
         while new_exchanges:
-            self._context.run(self._nursery.start_soon, self._run_exchange, new_exchanges.popleft())
-
-    async def _run_exchange(self, exchange: EngineExchange) -> None:
-        """Run the coroutine of an exchange."""
-        if exchange.may_be_cancelled:
-            with trio.CancelScope() as scope:
-                exchange.task = scope
-                await exchange.run()
-        else:
-            await exchange.run()
+            self._context.run(self._nursery.start_soon, new_exchanges.popleft().run)
 
     # For the engine
 
@@ -210,6 +201,11 @@ class Server(HostedServer):
     async def checkpoint(self) -> None:
         """Let other tasks run."""
         await trio.lowlevel.checkpoint()
+
+    def cancel_scope(self, exchange: EngineExchange) -> AbstractContextManager[trio.CancelScope]:
+        """A cancel scope: a task of trio can be cancelled only there."""
+        exchange.task = scope = trio.CancelScope()
+        return scope
 
     def wake(self) -> None:
         """Let a round come soon."""

@@ -212,12 +212,7 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     # After the application was imported, so that a logging configuration of its own comes first and stays.
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("h1core").setLevel(logging.INFO)
-    server_options: Options = {
-        "limits": limits,
-        "timeouts": timeouts,
-        "threads": threads,
-        "access_log": options.access_log,
-    }
+    server_options = Options(limits=limits, timeouts=timeouts, threads=threads, access_log=options.access_log)
     plan = Plan(handler, _bind(addresses, at_exit), options.loop, server_options)
     return plan, make_server
 

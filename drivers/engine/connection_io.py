@@ -111,3 +111,4 @@ class ConnectionIO:
                 self._transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         with contextlib.suppress(OSError):
             self._transport.close()
+        self._owner = None  # which has this object: a circle would have to wait for the garbage collector

@@ -116,8 +116,7 @@ class Engine:
             workers=0 if runs_coroutines else threads,
         )
         self.selector: Selector = selector or default_selector()
-        self.idle_read_bytes = self.core.limits.initial_buffer_bytes
-        """What a connection reads at a time while it is idle."""
+        self.idle_read_bytes = self.core.limits.initial_buffer_bytes  # `Conn.receive_bytes` of an idle connection
         self.sessions: dict[Conn, Session] = {}
         self.unfinished: dict[Session, None] = {}
         """Sessions whose turn ended before their work, in the order of arrival; each gets one turn in a tick."""
@@ -125,8 +124,7 @@ class Engine:
         """Requests for coroutines that were not started yet. The host takes them after each tick."""
         self.detached: dict[EngineExchange, Callable[[], None]] = {}
         """Coroutines whose session does not wait for them, and what is to be called when they are over."""
-        self.is_stopping = False
-        """The engine is closed, or about to be: coroutines are cancelled for that."""
+        self.is_stopping = False  # closed, or about to be: coroutines are cancelled for that
         self._wake = WakeChannel()
         self.selector.register(self._wake, READ, self._wake)
         self._workers: WorkerRunner | None = None
@@ -147,8 +145,7 @@ class Engine:
         self.is_ending = False  # a drain has begun, or `stop` was called
         self.deadline_at = inf
         """The instant for the next tick if nothing becomes ready."""
-        self.hints: set[str] = set()
-        """Hints at another event loop that were logged already."""
+        self.known_hints: set[str] = set()  # see `failure_response`
 
     # Rounds
 

@@ -13,7 +13,8 @@ session leaves it to itself (`Session._leave_exchange`).
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,19 +96,12 @@ class EngineExchange(Exchange):
         self._lost_body = False
         """The handler was told that the rest of the request body will not come."""
         self._progress = NONE
-        self._is_over = False
-        """The handler has returned."""
-        self._turn = 0
-        """Operations since this task last let others run."""
+        self._is_over = False  # the handler has returned
+        self._turn = 0  # operations since this task last let others run
         self.task: Any = None  # Any: a task of asyncio, or a cancel scope of trio
-        """What cancels the coroutine; put here by the host, at least for exchanges that `may_be_cancelled`."""
+        """What cancels the coroutine; put here by the host. Used for plain async handlers only."""
 
     # For the host and the session
-
-    @property
-    def may_be_cancelled(self) -> bool:
-        """Whether the engine cancels the task when the client is gone: for plain async handlers."""
-        return self._engine.collects_bodies
 
     @property
     def is_complete(self) -> bool:
@@ -130,6 +124,14 @@ class EngineExchange(Exchange):
         finally:
             self._end()
 
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """A context in which the task is cancelled when the client is gone. Raises Disconnected, or CancelledError."""
+        with self._engine.host.cancel_scope(self):
+            yield
+            return
+        raise Disconnected("the client is gone, and the handler was cancelled")
+
     def take(self, event: Event) -> None:
         """Take a part of the request body; the session calls this. Only one read's worth is taken at a time."""
         if type(event) is Data or type(event) is EndOfMessage:
@@ -143,11 +145,12 @@ class EngineExchange(Exchange):
 
     def cancel_if_gone(self) -> None:
         """Cancel the task if its client is gone, where that is asked for. Never raises."""
-        if self.task is None or not self.may_be_cancelled:
+        if self.task is None or not self._engine.collects_bodies:
             return
         is_lost = self._progress is BEGUN and self._session.conn.state is CLOSED
         is_unwanted = self._engine.cancel_on_disconnect and self._progress is NONE and self._session.is_gone
         if is_lost or is_unwanted:
+            self._has_left = True
             self.task.cancel()
 
     def _fail(self, error: BaseException) -> None:
@@ -156,7 +159,7 @@ class EngineExchange(Exchange):
         conn = session.conn
         is_gone = conn.state in OVER
         is_cancelled = not isinstance(error, (Exception, SystemExit))
-        if is_cancelled and self.may_be_cancelled and session.is_gone:
+        if is_cancelled and self._has_left:
             conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for that
         elif is_cancelled and (is_gone or self._engine.is_stopping):
             pass  # cancelled along with the server
@@ -168,10 +171,7 @@ class EngineExchange(Exchange):
                 conn.abort((conn.close_reason if self._lost_body else None) or CloseReason.PEER_CLOSED)
         else:
             hint = self._engine.host.wrong_loop_hint(error)
-            is_known = hint in self._engine.hints
-            if hint is not None:
-                self._engine.hints.add(hint)
-            failure = failure_response(request, error, hint, is_known)
+            failure = failure_response(request, error, hint, self._engine.known_hints)
             if self._progress is NONE and conn.state in UNANSWERED:
                 self.respond(failure)
 

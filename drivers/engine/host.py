@@ -4,9 +4,13 @@ A host owns the thread. It waits until the engine has something to do, calls `En
 each exchange in `Engine.new_exchanges`. Nothing here decides anything; a host only waits, runs and stops.
 """
 
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 from h1core.app.lifespan import Signal
+
+if TYPE_CHECKING:
+    from .exchange import EngineExchange
 
 __all__ = ["Host", "Signal"]
 
@@ -20,6 +24,10 @@ class Host(Protocol):
 
     async def checkpoint(self) -> None:
         """Let other tasks run. Raises only what cancels the task."""
+        ...
+
+    def cancel_scope(self, exchange: "EngineExchange") -> AbstractContextManager[object]:
+        """A context in which `exchange.task.cancel()` cancels the task."""
         ...
 
     def wake(self) -> None:

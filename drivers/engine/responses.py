@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from h1core.app.handler import Handler, SpooledRequest, close_pieces
 from h1core.app.reply import NOTHING_TAKEN, Reply, own_response, request_line, split_reply
@@ -43,13 +43,12 @@ def send_first(conn: Conn, request: Request, first: Response) -> Response:
     return first
 
 
-def failure_response(
-    request: Request, error: BaseException, hint: str | None = None, is_known: bool = False
-) -> Response:
-    """The 500 for what a handler has raised. It is logged with its traceback, or as the hint, unless that is known."""
+def failure_response(request: Request, error: BaseException, hint: str | None = None, known: Any = ()) -> Response:
+    """The 500 for what a handler has raised. It is logged with its traceback, or as a hint that is not in `known`."""
     if hint is None:
         logger.error("the handler failed on %s", request_line(request), exc_info=error)
-    elif not is_known:
+    elif hint not in known:
+        known.add(hint)
         logger.error("%s (%s)", hint, error)
     return own_response(request, error_response(500, "The application failed."))
 

@@ -135,7 +135,9 @@ class CoroutineRunner:
     """Gives requests to coroutines: the host starts a task for each."""
 
     def __init__(self, handler: AsyncHandler | StreamingHandler, engine: "Engine") -> None:
-        self._handler: ExchangeHandler = handler if isinstance(handler, StreamingHandler) else on_exchange(handler)
+        self._handler: ExchangeHandler = (
+            handler if isinstance(handler, StreamingHandler) else on_exchange(handler, engine.cancel_on_disconnect)
+        )
         self._engine = engine
 
     def answer(self, session: Session, request: Request) -> None:

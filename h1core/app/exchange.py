@@ -15,6 +15,7 @@ Most handlers get a whole request and return a response (handler.py). One that i
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Container, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from h1core.app.handler import AsyncHandler, FileBody, close_pieces, first_part
@@ -73,6 +74,10 @@ class Exchange(ABC):
         connection breaks; one that closes it later has left. To be called once the body was received.
         """
 
+    def cancellable(self) -> AbstractContextManager[object]:
+        """A context in which the task is cancelled when the client is gone. Here it never is."""
+        return nullcontext()
+
     async def read(self) -> bytes:
         """The rest of the request body, within `Limits.max_body_bytes`. Raises like `receive`."""
         return b"".join([piece async for piece in self])
@@ -96,21 +101,27 @@ class StreamingHandler:
         return await self._handler(exchange)
 
 
-def on_exchange(handler: AsyncHandler) -> Callable[[Exchange], Awaitable[None]]:
+def on_exchange(handler: AsyncHandler, cancels: bool = False) -> Callable[[Exchange], Awaitable[None]]:
     """An async handler of whole requests as one of exchanges: it sends what the handler returns.
 
-    The request of the exchange has its body. A body of the response may be an iterable, or an async one.
+    The request of the exchange has its body. A body of the response may be an iterable, or an async one. With `cancels`
+    the handler is cancelled when its client goes away first.
     """
 
     async def run(exchange: Exchange) -> None:
         request = exchange.request
         method = request.method
         try:
-            response = await handler(request)
+            if cancels:
+                with exchange.cancellable():
+                    response = await handler(request)
+            else:
+                response = await handler(request)
         finally:
             request.method = method  # whatever the handler made of it: the answer must fit what the client sent
         if type(response) is Response and isinstance(response.body, AsyncIterable):
-            await _send_async(exchange, response, aiter(response.body))
+            with exchange.cancellable():
+                await _send_async(exchange, response, aiter(response.body))
             return
         first, pieces = first_part(request, response)
         if pieces is None:
