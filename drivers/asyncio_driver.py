@@ -133,8 +133,7 @@ class Server(HostedServer):
             if self._timer is not None:
                 self._timer.cancel()
             engine.close()
-            tasks = [exchange.task for exchange in engine.running_exchanges()]
-            await _end_tasks(task for task in tasks if isinstance(task, asyncio.Future))
+            await _end_tasks(exchange.task for exchange in engine.detached if exchange.task is not None)
 
     def _call_soon(self, do: Callable[[], None]) -> None:
         loop = getattr(self, "_loop", None)  # there is one from `serve` on

@@ -112,7 +112,7 @@ class _Adapter:
     def _go_on(self) -> None:
         """Let those events come that are waited for."""
         for event in (READ, WRITE):
-            if self._interest & event and not self.ready & event and event not in self._running:
+            if self._interest & event & ~self.ready and event not in self._running and self._has_work(event):
                 self._start(event)
 
     def _start(self, event: int) -> None:
@@ -120,12 +120,17 @@ class _Adapter:
 
         async def run() -> None:
             with scope:
-                self.ready |= await self._wait(event)
+                came = await self._wait(event)
+                self.ready |= came  # not in one line: that would read `ready` before it waits
             del self._running[event]
             if self.ready & self._interest:
                 self._tell()
 
         self._nursery.start_soon(run)
+
+    def _has_work(self, event: int) -> bool:
+        """Whether a task can make an event come."""
+        return event == READ
 
     async def _wait(self, event: int) -> int:
         """Wait for an event; the events that have come."""
@@ -252,6 +257,9 @@ class StreamTransport(_Adapter):
             else:
                 with trio.move_on_after(CLOSE_S, shield=True):
                     await self._stream.aclose()
+
+    def _has_work(self, event: int) -> bool:
+        return event == READ or bool(self._outgoing)
 
     def _check(self) -> None:
         if self._is_lost:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from importlib import metadata
 from types import FrameType
-from typing import Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from h1core.addresses import Address, InheritedAddress, parse_address
 from h1core.app.interface import App, check_interface, interface_of
@@ -28,6 +28,11 @@ from ..app_interface import handler_of, runs_on_a_loop
 from ..engine.engine import Options
 from ..net.listeners import close_listener, describe, listen
 from .app_loader import AppFailed, call_factory, load
+
+if TYPE_CHECKING:
+    from ..asyncio_driver import Server as AsyncioServer
+    from ..selectors_driver import Server as SelectorsServer
+    from ..trio_driver import Server as TrioServer
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
@@ -54,17 +59,7 @@ class Plan:
     options: Options
 
 
-class Running(Protocol):
-    """A server that a driver made; `begin_drain` and `stop` may be called from a signal handler at any moment."""
-
-    def run(self, started: Callable[[], None]) -> None:
-        """Serve until drained or stopped; call `started` once connections are accepted."""
-
-    def begin_drain(self) -> None:
-        """Stop accepting, finish what is in flight, and let `run` return."""
-
-    def stop(self) -> None:
-        """End all connections and let `run` return at once."""
+Running: TypeAlias = "SelectorsServer | AsyncioServer | TrioServer"
 
 
 def _selectors_server(plan: Plan) -> Running:

@@ -202,12 +202,18 @@ class Engine:
             if session.conn in self.sessions and session not in self.unfinished:
                 session.pump([])
         if seen_at >= self.deadline_at:
-            for conn in self.core.due_connections(seen_at, len(events)):
-                self.sessions[conn].pump(conn.handle_deadline())
-            self._acceptor.is_stale = True  # accepting may have rested until now
-            self._find_deadline()
+            self._do_due(seen_at, len(events))
         if workers is not None and workers.has_ready_jobs:
             workers.submit_jobs()
+        if self._acceptor.is_stale:
+            self._acceptor.listen_or_rest()  # now: nothing else may call for another round
+
+    def _do_due(self, seen_at: float, turns: int) -> None:
+        """Do what was due at an instant; `turns` is how many connections have had theirs in this round."""
+        for conn in self.core.due_connections(seen_at, turns):
+            self.sessions[conn].pump(conn.handle_deadline())
+        self._acceptor.is_stale = True  # accepting may have rested until now
+        self._find_deadline()
 
     def _wait_s(self, max_wait: float | None) -> float | None:
         """How long the selector may wait."""
@@ -277,7 +283,10 @@ class Engine:
         conn = self.core.connection_opened()
         session = self.sessions[conn] = Session(self, transport, conn, peer)
         self.deadline_nears(conn)
-        session.begin()
+        try:
+            session.settle() if self.is_ending else session.io.wait_for(READ)
+        except OSError as error:  # the system waits for no more
+            session.cut(error)
 
     def connection_gone(self, conn: Conn) -> None:
         """Take note that a connection is over, and no coroutine works for it any more."""
@@ -319,10 +328,6 @@ class Engine:
     def dropped_jobs(self) -> int:
         """How often a worker was through with a request whose connection had gone."""
         return self._workers.dropped_jobs if self._workers is not None else 0
-
-    def running_exchanges(self) -> list[EngineExchange]:
-        """The requests whose coroutines are not over."""
-        return [*self.detached, *(s.exchange for s in self.sessions.values() if s.exchange is not None)]
 
     def close(self) -> None:
         """Cut every connection and give everything back; the engine is not used again. A second call does nothing."""

@@ -108,6 +108,11 @@ class EngineExchange(Exchange):
         """Whether the response is complete. The handler may still run."""
         return self._progress is COMPLETE
 
+    @property
+    def may_be_cancelled(self) -> bool:
+        """Whether the task is to be cancelled when its client is gone: that of a plain async handler."""
+        return self._engine.collects_bodies and (self._progress is BEGUN or self._engine.cancel_on_disconnect)
+
     async def run(self) -> None:
         """Run the handler to its end. Raises only KeyboardInterrupt and GeneratorExit."""
         session = self._session
@@ -145,11 +150,9 @@ class EngineExchange(Exchange):
 
     def cancel_if_gone(self) -> None:
         """Cancel the task if its client is gone, where that is asked for. Never raises."""
-        if self.task is None or not self._engine.collects_bodies:
-            return
-        is_lost = self._progress is BEGUN and self._session.conn.state is CLOSED
-        is_unwanted = self._engine.cancel_on_disconnect and self._progress is NONE and self._session.is_gone
-        if is_lost or is_unwanted:
+        session = self._session
+        is_gone = session.is_gone if self._progress is NONE else session.conn.state is CLOSED
+        if self.may_be_cancelled and self.task is not None and is_gone and not self.is_complete:
             self._has_left = True
             self.task.cancel()
 

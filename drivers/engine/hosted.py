@@ -13,13 +13,13 @@ from h1core.server import ServerCore
 
 from ..net.listeners import close_listener, listen
 from .engine import AnyHandler, Engine, Options
-from .host import Signal
+from .host import Host, Signal
 
 LIFESPAN_GRACE_S: Final = 5.0
 """For the application's shutdown, when the time for the drain is used up, or the server was stopped at once."""
 
 
-class HostedServer(ABC):
+class HostedServer(Host, ABC):
     """An HTTP/1.1 server for one handler, to be run once.
 
     `listeners` are those of `Engine`, or what the driver makes of them; the server closes them. For the other options
@@ -82,14 +82,6 @@ class HostedServer(ABC):
         return grace_until if self._stop_asked else max(grace_until, self._drain_until)
 
     @abstractmethod
-    def new_signal(self) -> Signal:
-        """A signal that is not set."""
-
-    @abstractmethod
-    def wrong_loop_hint(self, error: BaseException) -> str | None:
-        """What to tell the user of an application for another event loop."""
-
-    @abstractmethod
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
         """Wait for a signal; whether it came by the deadline, which `_hurry` may bring nearer.
 
@@ -99,10 +91,6 @@ class HostedServer(ABC):
     @abstractmethod
     def now(self) -> float:
         """The clock of the event loop, in seconds."""
-
-    @abstractmethod
-    def wake(self) -> None:
-        """Let a round come soon."""
 
     @abstractmethod
     def _call_soon(self, do: Callable[[], None]) -> None:

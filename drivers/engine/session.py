@@ -46,6 +46,7 @@ logger = logging.getLogger("h1core.server")
 access_logger = logging.getLogger("h1core.access")
 
 CLOSED: Final = State.CLOSED
+BODY_IS_OVER: Final = frozenset({State.HANDLING, State.RESPONDING})
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 
 
@@ -77,20 +78,10 @@ class Session:
 
     # Turns
 
-    def begin(self) -> None:
-        """Wait for the first request, unless the server drains already."""
-        try:
-            if self._engine.is_ending:
-                self._settle()
-            else:
-                self._set_interest()
-        except Exception as error:  # noqa: BLE001 - logged in cut
-            self.cut(error)
-
     def serve_idle(self) -> None:
         """Serve a session between two requests whose transport is readable: a whole request is likely there.
 
-        Hot path: the steps are those of `pump`, for one read, one request and one write. `_settle` has nothing to do
+        Hot path: the steps are those of `pump`, for one read, one request and one write. `settle` has nothing to do
         for a connection that is idle again: it owes nothing, and its deadline has only moved later.
         """
         is_blocked = False
@@ -114,7 +105,7 @@ class Session:
                     if self.conn.is_idle:
                         return
             self._take_turn(events, is_blocked)
-            self._settle()
+            self.settle()
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
 
@@ -142,14 +133,25 @@ class Session:
 
     def read(self) -> list[Event] | None:
         """Read once, and return what came of it; None when nothing is to be read now."""
-        is_free = self.job is None and (self.exchange is None or not self._is_held_back())
-        return self.io.receive(self.conn.receive_bytes) if is_free and self.conn.wants_read else None
+        return self.io.receive(self.conn.receive_bytes) if self._wants_read() and not self._is_held_back() else None
+
+    def _wants_read(self) -> bool:
+        """Whether reading can bring something that is wanted now. While a coroutine has a whole request, nothing is,
+        unless one of its tasks waits for the client, or it is to be cancelled when that is gone.
+        """
+        conn = self.conn
+        if self.job is not None or not conn.wants_read:
+            return False
+        exchange = self.exchange
+        if exchange is None or exchange.is_complete or self.waiters or exchange.may_be_cancelled:
+            return True
+        return conn.state not in BODY_IS_OVER
 
     def pump(self, events: list[Event]) -> None:
         """Give the session its turn. Whatever goes wrong in it ends this connection, and no other."""
         try:
             self._take_turn(events)
-            self._settle()
+            self.settle()
             if self.waiters:
                 self.notify()
             if self.exchange is not None:
@@ -159,7 +161,7 @@ class Session:
 
     def look(self) -> None:
         """Read what has come by now, outside of a tick. Never raises."""
-        self.pump(self.read() or [])
+        self.pump(self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else [])
 
     def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
         """Move the connection as far as it goes within its turn: events, application, responses, writes."""
@@ -171,7 +173,7 @@ class Session:
             taken += len(events)
             if self.source is not None:
                 has_more = self._stream()
-            may_go_on = taken < EVENTS_PER_TURN and (self.exchange is None or not self._is_held_back())
+            may_go_on = taken < EVENTS_PER_TURN and not self._is_held_back()
             events = conn.next_events() if may_go_on else []
             if events:
                 continue
@@ -263,26 +265,28 @@ class Session:
             for _ in range(WRITES_PER_TURN):
                 if not conn.output_bytes or not self.io.write():
                     break
-            if conn.is_idle and self.io.interest == READ and conn in self._engine.core.watched:
-                return True  # fast path: there is nothing to settle
-            self._settle()
+            if conn.is_idle and self.io.interest == READ:
+                look_at = self._engine.core.look_at.get(conn)
+                if look_at is not None and look_at <= conn.next_deadline:  # type: ignore[operator]  # idle has one
+                    return True  # fast path: there is nothing to settle
+            self.settle()
             is_written = not conn.output_bytes
             if is_written and self.waiters:
                 self.notify()
             if self.exchange is not None and self.exchange.is_complete:
                 self._engine.give_turn(self)  # there may be another request, also if the coroutine goes on
+            return is_written
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
             return True
-        return is_written
 
     async def wait_for_change(self) -> None:
         """Wait until this session has had a turn, or something else about it changed."""
         signal = self._engine.host.new_signal()
         self.waiters.append(signal)
         try:
+            self.settle()  # after the signal is there: what this changes must be seen
             if not self._is_dropped:
-                self._settle()  # after the signal is there: what this changes must be seen
                 await signal.wait()
         finally:
             if signal in self.waiters:
@@ -316,11 +320,10 @@ class Session:
 
     def _leave_exchange(self) -> bool:
         """Go on without a coroutine whose response is complete; whether that may be."""
-        exchange = self.exchange
-        assert exchange is not None
+        assert self.exchange is not None
         if not self._engine.core.background_begins():
             return False
-        self._engine.detached[exchange] = self._engine.core.background_done
+        self._engine.detached[self.exchange] = self._engine.core.background_done
         self.exchange = None
         return True
 
@@ -328,7 +331,7 @@ class Session:
 
     # What comes next
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Do what the connection's disposition says, or arrange for its next turn."""
         conn = self.conn
         disposition = conn.disposition
@@ -344,16 +347,14 @@ class Session:
             self._engine.wake()
 
     def _set_interest(self) -> None:
-        """Let the selector wait for what the connection waits for.
-
-        While the application has the request, reading stays registered until something comes that is not wanted
-        (`_stop_reading`): from ordinary clients nothing does.
+        """Let the selector wait for what the connection waits for. While the application has the request, reading stays
+        registered until something comes that is not wanted (`stop_reading`): from ordinary clients nothing does.
         """
         conn = self.conn
         if self.job is not None:
             interest = self.io.interest & READ
         elif self.exchange is not None:
-            interest = READ if self.io.interest & READ or conn.wants_read else 0
+            interest = READ if self.io.interest & READ or self._wants_read() else 0
         else:
             interest = READ if conn.wants_read else 0
         if conn.output_bytes:
@@ -388,7 +389,6 @@ class Session:
 
     def _is_left_behind(self, exchange: "EngineExchange") -> bool:
         """Tell the coroutine that the connection is over; whether its place is free although the coroutine still runs.
-
         It is not while that works on a response: or who asks and leaves, again and again, could start any number.
         """
         if self.waiters:

@@ -3,7 +3,7 @@
 Both drivers hold exactly one. They tell it facts and get back what to do; it calls nobody.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from h1core.config import Limits, Timeouts
@@ -49,8 +49,8 @@ class ServerCore:
         self._upgrades = upgrades
         self._admission = Admission(self.limits.max_connections)
         self._deadlines = DeadlineIndex[Conn]()
-        self.watched: Container[Conn] = self._deadlines.look_at
-        """The connections whose deadline will be looked at; one that has none then is no longer among them."""
+        self.look_at: Mapping[Conn, float] = self._deadlines.look_at
+        """When the deadline of each connection is looked at; one that has none then is no longer among them."""
         self.backlog = Backlog(workers, self.limits.max_queued_requests, self.timeouts.queue_timeout)
         self._drain = Drain(self.timeouts.drain_timeout)
         self.background_tasks = 0

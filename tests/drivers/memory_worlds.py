@@ -1,4 +1,4 @@
-"""The worlds in memory: each driver over the same network, under a clock that goes by hand.
+"""The worlds in memory: each host over the same network, under a clock that goes by hand; trio over streams, too.
 
 Worker threads are real ones. A world is settled when none of them does anything: each is idle, or held on the stage, or
 waits for its client to read.
@@ -6,19 +6,23 @@ waits for its client to read.
 
 import select
 from collections.abc import Coroutine
+from contextlib import suppress
+from math import inf
 from typing import Any
 
 import trio
 import trio.testing
-from h1core.drivers.engine.pool import WorkerPieces
-from h1core.drivers.selectors_driver import Server
+from h1core.drivers import asyncio_driver, selectors_driver, trio_driver
+from h1core.drivers.engine.engine import Engine
+from h1core.drivers.engine.response_body import WorkerSource
 
 from h1core.server import Phase
 from h1core.testing import FakeClock, MemoryClient, MemoryNetwork
+from h1core.testing.asyncio_loop import FakeTimeLoop
 from h1core.testing.trio_network import TrioMemoryNetwork
 
 from .scenario import Kind, Peer, Record, Row, World, play
-from .scenario_handlers import as_kind, make_trio_server
+from .scenario_handlers import as_kind, options_of
 
 MOST_TICKS = 5_000
 MOST_ROUNDS = 50_000
@@ -81,25 +85,20 @@ class MemoryWorld(World):
 
 
 class SelectorsWorld(MemoryWorld):
-    """The readiness loop, ticked in this thread."""
+    """The selectors driver, ticked in this thread."""
 
     def __init__(self, row: Row, kind: Kind, record: Record) -> None:
         super().__init__(row, kind, record)
         self._clock = FakeClock(1000.0)
         self._network = MemoryNetwork(self._clock)
         self._listener = self._network.listen()
-        self._threads = 1 if kind is Kind.THREADS else 0
-        self.server = Server(
+        self.server = selectors_driver.Server(
             as_kind(row, kind, self.stage),
             listeners=[self._listener],
-            limits=row.make_limits(),
-            timeouts=row.make_timeouts(1),
             clock=self._clock,
-            wall_clock=lambda: 0.0,
-            selector=self._network.selector,
-            threads=self._threads,
+            **options_of(row, kind, 1, self._network.selector),
         )
-        self.stage.on_park = self.server._wake_up
+        self.stage.on_park = self.server.engine._wake.wake
         self._is_stopped = False
 
     async def connect(self, window_bytes: int) -> None:
@@ -116,30 +115,13 @@ class SelectorsWorld(MemoryWorld):
         raise AssertionError("the loop spins")
 
     def _has_something_to_do(self) -> bool:
-        if self._has_busy_threads():
-            self._wait_for_threads()
+        engine = self.server.engine
+        if has_busy_threads(self, engine):
+            wait_for_threads(engine)
             return True
         deadline = self.server.core.next_deadline
         is_due = deadline is not None and deadline <= self._clock()
-        return bool(self.server._pump.unfinished) or self._sees_events() or is_due
-
-    def _sees_events(self) -> bool:
-        selector = self._network.selector
-        return any(getattr(key.fileobj, "ready", 0) & key.events for key in selector._keys.values())
-
-    def _has_busy_threads(self) -> bool:
-        running = min(self.server.core.backlog.outstanding, self._threads)
-        return running > self.stage.parked_threads + sum(
-            isinstance(connection.pieces, WorkerPieces)
-            and connection.pieces._waiting_bytes > connection.pieces._max_bytes
-            for connection in self.server._pump.connections.values()
-        )
-
-    def _wait_for_threads(self) -> None:
-        wake = self.server._wake
-        assert wake is not None
-        select.select([wake], [], [], 0.001)
-        wake.clear()
+        return bool(engine.unfinished) or self._network.selector.has_ready or is_due
 
     async def wait(self, seconds: float) -> None:
         await self.settle()
@@ -166,18 +148,114 @@ class SelectorsWorld(MemoryWorld):
         assert self._network.selector.watched == 0
 
 
+def has_busy_threads(world: World, engine: Engine) -> bool:
+    """Whether a worker thread does something, and neither waits on the stage nor for its client."""
+    workers = 1 if world.kind is Kind.THREADS else 0
+    running = min(engine.core.backlog.outstanding, workers)
+    return running > world.stage.parked_threads + sum(
+        isinstance(session.source, WorkerSource) and session.source._waiting_bytes > session.source._max_bytes
+        for session in engine.sessions.values()
+    )
+
+
+def wait_for_threads(engine: Engine) -> None:
+    select.select([engine._wake], [], [], 0.001)
+    engine._wake.clear()
+
+
+class AsyncioWorld(MemoryWorld):
+    """The asyncio driver on a loop whose clock goes by hand."""
+
+    def __init__(self, row: Row, kind: Kind, record: Record) -> None:
+        super().__init__(row, kind, record)
+        self._clock = FakeClock(1000.0)
+        self._network = MemoryNetwork(self._clock)
+        self._listener = self._network.listen()
+        self._loop = FakeTimeLoop(self._clock)
+        self.server = asyncio_driver.Server(
+            as_kind(row, kind, self.stage),
+            listeners=[self._listener],
+            **options_of(row, kind, 1, self._network.selector),
+        )
+        self._task = self._loop.create_task(self.server.serve())
+        self._loop.run_until_idle()
+
+    async def connect(self, window_bytes: int) -> None:
+        self.peers.append(MemoryPeer(self._listener.connect(window_bytes)))
+        await self.settle()
+
+    async def settle(self) -> None:
+        self._settle()
+
+    def _settle(self) -> float:
+        """Let the loop run until nothing is to be done; when its next timer is due."""
+        for _ in range(MOST_TICKS):
+            self._network.wake()
+            next_at = self._loop.run_until_idle()
+            if self._task.done() or not has_busy_threads(self, self.server.engine):
+                return next_at
+            wait_for_threads(self.server.engine)
+        raise AssertionError("the loop spins")
+
+    async def wait(self, seconds: float) -> None:
+        until = self._clock.now + seconds
+        while (next_at := self._settle()) <= until:
+            self._clock.now = max(self._clock.now, next_at)
+        self._clock.now = max(self._clock.now, until)
+        self._settle()
+
+    def begin_drain(self) -> None:
+        self.server.begin_drain()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    async def has_stopped(self) -> bool:
+        await self.settle()
+        return self._task.done()
+
+    def close(self) -> None:
+        left = len(self.server.core.connections)
+        self._task.cancel()
+        while self._loop.run_until_idle() < inf and not self._task.done():
+            self._clock.advance(1)
+        assert self._task.done()
+        if not self._task.cancelled():
+            self._task.result()
+        self._loop.close()
+        assert left == 0, "the server knows connections that are over"
+        assert self._network.selector.watched == 0
+
+
 class TrioWorld(MemoryWorld):
-    """The trio driver over streams in memory; this is the only task beside the server's."""
+    """The trio driver in memory; this is the only task beside the server's."""
 
     def __init__(
-        self, row: Row, kind: Kind, record: Record, nursery: trio.Nursery, clock: trio.testing.MockClock
+        self,
+        row: Row,
+        kind: Kind,
+        record: Record,
+        nursery: trio.Nursery,
+        clock: trio.testing.MockClock,
+        over_streams: bool,
     ) -> None:
         super().__init__(row, kind, record)
         self._nursery = nursery
         self._clock = clock
-        self._network = TrioMemoryNetwork()
+        self._network: TrioMemoryNetwork | MemoryNetwork
         self._is_stopped = False
-        self.server = make_trio_server(row, kind, self.stage, [self._network.listener], scale=1)
+        handler = as_kind(row, kind, self.stage)
+        if over_streams:
+            self._network = streams = TrioMemoryNetwork()
+            self._connect = streams.connect
+            self.server = trio_driver.Server(handler, listeners=[streams.listener], **options_of(row, kind, 1))
+        else:
+            self._network = network = MemoryNetwork(FakeClock())
+            listener = network.listen()
+            self._connect = listener.connect
+            self.server = trio_driver.Server(
+                handler, listeners=[listener], **options_of(row, kind, 1, network.selector)
+            )
 
     async def start(self) -> None:
         await self._nursery.start(self._serve)
@@ -187,21 +265,17 @@ class TrioWorld(MemoryWorld):
         self._is_stopped = True
 
     async def connect(self, window_bytes: int) -> None:
-        self.peers.append(MemoryPeer(self._network.connect(window_bytes)))
+        self.peers.append(MemoryPeer(self._connect(window_bytes)))
         await self.settle()
 
     async def settle(self) -> None:
         for _ in range(MOST_ROUNDS):
             self._network.wake()
             await trio.testing.wait_all_tasks_blocked()
-            if not self._has_busy_threads():
+            if self._is_stopped or not has_busy_threads(self, self.server.engine):
                 return
-            select.select([], [], [], 0)  # lets another thread have its turn
+            wait_for_threads(self.server.engine)
         raise AssertionError("a thread is never through")
-
-    def _has_busy_threads(self) -> bool:
-        limit = self.server._application._limit
-        return limit is not None and limit.borrowed_tokens > self.stage.parked_threads
 
     async def wait(self, seconds: float) -> None:
         await self.settle()
@@ -223,12 +297,22 @@ class TrioWorld(MemoryWorld):
 
 
 def play_on_selectors(row: Row, kind: Kind, record: Record) -> None:
-    """Let a row happen to the readiness loop in memory."""
-    world = SelectorsWorld(row, kind, record)
+    """Let a row happen to the selectors driver in memory."""
+    _play(SelectorsWorld(row, kind, record))
+
+
+def play_on_asyncio(row: Row, kind: Kind, record: Record) -> None:
+    """Let a row happen to the asyncio driver in memory."""
+    _play(AsyncioWorld(row, kind, record))
+
+
+def _play(world: SelectorsWorld | AsyncioWorld) -> None:
     try:
         run_without_waiting(play(world))
     except BaseException:
-        world.server.close()
+        world.stage.release()
+        with suppress(AssertionError):  # of what is still open
+            world.close()
         raise
     world.close()
 
@@ -242,18 +326,18 @@ def run_without_waiting(coroutine: Coroutine[Any, Any, None]) -> None:
     raise AssertionError("in this world nobody waits")
 
 
-def play_on_trio(row: Row, kind: Kind, record: Record) -> None:
+def play_on_trio(row: Row, kind: Kind, record: Record, *, over_streams: bool = False) -> None:
     """Let a row happen to the trio driver in memory."""
     clock = trio.testing.MockClock()
 
     async def main() -> Exception | None:
         failure = None
         async with trio.open_nursery() as nursery:
-            world = TrioWorld(row, kind, record, nursery, clock)
+            world = TrioWorld(row, kind, record, nursery, clock, over_streams)
             await world.start()
             try:
                 await play(world)
-                assert not world.server._connections, "the server knows connections that are over"
+                assert not world.server.engine.sessions, "the server knows connections that are over"
             except Exception as error:  # noqa: BLE001 - raised again outside of the nursery, which would wrap it
                 failure = error
             nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ like others. In memory `wait` is exact, so that "not yet" can be said; on real s
 waits for what is to come, and the one deadline that a row is about comes early (`Row.due`).
 """
 
+import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -14,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+import anyio
 import pytest
+import sniffio
 import trio
-from h1core.drivers.engine.body_spool import BodySpool
+from h1core.drivers.engine.request_body import BodySpool
 
 from h1core import CloseReason, Conn, Disposition, Limits, Timeouts
 from h1core.app.handler import Handler
@@ -122,14 +125,15 @@ class Stage:
             assert self._changed.wait_for(lambda: self._is_open, PATIENCE_S), "nobody released the handler"
 
     async def park_task(self) -> None:
-        """Wait in a trio task."""
-        event, token = trio.Event(), trio.lowlevel.current_trio_token()
+        """Wait in a task of trio or asyncio."""
+        event = anyio.Event()
+        call_soon = _call_soon()
         with self._changed:
             if self._is_open:
                 return
             self.arrived += 1
             self._changed.notify_all()
-            self._released.append(lambda: token.run_sync_soon(event.set))
+            self._released.append(lambda: call_soon(event.set))
         await event.wait()
 
     def release(self) -> None:
@@ -138,12 +142,19 @@ class Stage:
             self.parked_threads = 0
             self._changed.notify_all()
             for tell in self._released:
-                with suppress(trio.RunFinishedError):
+                with suppress(trio.RunFinishedError, RuntimeError):  # the event loop has ended
                     tell()
 
     def wait_for_arrivals(self, count: int) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: self.arrived >= count, PATIENCE_S), "the handler was not called"
+
+
+def _call_soon() -> Callable[[Callable[[], object]], object]:
+    """What calls something in the event loop that runs, from any thread."""
+    if sniffio.current_async_library() == "trio":
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    return asyncio.get_running_loop().call_soon_threadsafe
 
 
 class Record:

@@ -1,12 +1,13 @@
 """A row's handler in each way in which a driver can run one: what it says is the same in all of them."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
-import trio
-from h1core.drivers.trio_driver import Server, TrioListener
+import anyio.lowlevel
+from h1core.drivers.engine.engine import Options
+from h1core.drivers.net.transport import Selector
 
 from h1core import Data, EndOfMessage, Request, Response
 from h1core.app.exchange import Exchange, StreamingHandler
@@ -29,7 +30,7 @@ def as_kind(row: Row, kind: Kind, stage: Stage) -> Any:
     async def async_handler(request: Request) -> Response:
         if row.is_held:
             await stage.park_task()
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         response = _called(row.handler, request)
         if type(response) is Response and is_stream(response.body):
             response.body = _slowly(response.body, row.held_after, stage)
@@ -76,7 +77,7 @@ async def _slowly(pieces: Any, held_after: int | None, stage: Stage) -> AsyncIte
         for number, piece in enumerate(pieces):
             if number == held_after:
                 await stage.park_task()
-            await trio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
             yield piece
     finally:
         close_pieces(pieces)
@@ -97,11 +98,10 @@ async def _send_stream(exchange: Exchange, response: Response, held_after: int |
         close_pieces(pieces)
 
 
-def make_trio_server(row: Row, kind: Kind, stage: Stage, listeners: Sequence[TrioListener], *, scale: float) -> Server:
-    """The trio driver for a row."""
-    return Server(
-        as_kind(row, kind, stage),
-        listeners=listeners,
+def options_of(row: Row, kind: Kind, scale: float, selector: Selector | None = None) -> Options:
+    """The options of a row's server, alike on all hosts."""
+    return Options(
+        selector=selector,
         limits=row.make_limits(),
         timeouts=row.make_timeouts(scale),
         wall_clock=lambda: 0.0,

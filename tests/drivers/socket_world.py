@@ -5,12 +5,14 @@ import struct
 import threading
 from contextlib import ExitStack, suppress
 
-from h1core.drivers import selectors_driver, trio_driver
-from h1core.drivers.net.listeners import TcpAddress, close_listener, listen
+from h1core.drivers import asyncio_driver, selectors_driver, trio_driver
+from h1core.drivers.net.listeners import close_listener, listen
+
+from h1core.addresses import TcpAddress
 
 from .memory_worlds import run_without_waiting
 from .scenario import PATIENCE_S, WIDE, Kind, Peer, Record, Row, World, play
-from .scenario_handlers import as_kind, make_trio_server
+from .scenario_handlers import as_kind, options_of
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 SMALL_BUFFER = 4096
@@ -82,18 +84,15 @@ class SocketWorld(World):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         self._address = listener.getsockname()
         self._failure: BaseException | None = None
-        self.server: selectors_driver.Server | trio_driver.Server
+        handler = as_kind(row, kind, self.stage)
+        options = options_of(row, kind, scale)
+        self.server: selectors_driver.Server | asyncio_driver.Server | trio_driver.Server
         if driver == "trio":
-            self.server = make_trio_server(row, kind, self.stage, [listener], scale=scale)
+            self.server = trio_driver.Server(handler, listeners=[listener], **options)
+        elif driver == "selectors":
+            self.server = selectors_driver.Server(handler, listeners=[listener], **options)
         else:
-            self.server = selectors_driver.Server(
-                as_kind(row, kind, self.stage),
-                listeners=[listener],
-                limits=row.make_limits(),
-                timeouts=row.make_timeouts(scale),
-                wall_clock=lambda: 0.0,
-                threads=1 if kind is Kind.THREADS else 0,
-            )
+            self.server = asyncio_driver.Server(handler, listeners=[listener], loop=driver, **options)
         self._thread = threading.Thread(target=self._run)
         at_exit.callback(self._end)
         self._thread.start()

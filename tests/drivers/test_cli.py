@@ -355,9 +355,7 @@ OPTIONS: Options = {
 }
 
 
-@pytest.mark.parametrize(
-    ("driver", "kind"), [("selectors", Server), ("asyncio", AsyncioServer), ("trio", TrioServer)]
-)
+@pytest.mark.parametrize(("driver", "kind"), [("selectors", Server), ("asyncio", AsyncioServer), ("trio", TrioServer)])
 def test_each_driver_gets_the_plan(driver: str, kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def app(request: object) -> None: ...
 

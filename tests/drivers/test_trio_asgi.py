@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import trio
-from h1core.drivers.net.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen
 from h1core.drivers.trio_driver import serve
 
 from h1core import Limits, Timeouts
+from h1core.addresses import parse_address
 from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
 
 from ..wire import answers, statuses

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from h1core.drivers.net.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen
 from h1core.drivers.trio_driver import Server, serve
 
 from h1core import Endpoints, Limits, LocalError, Request, Response, Timeouts
+from h1core.addresses import parse_address
 from h1core.testing.trio_network import TrioMemoryNetwork
 
 from ..wire import answers, statuses

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from h1core.drivers.net.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen
 from h1core.drivers.trio_driver import LIFESPAN_GRACE_S, Server
 from h1core.drivers.trio_lifespan import TrioLifespan
 
 from h1core import Timeouts
+from h1core.addresses import parse_address
 from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
 from h1core.app.lifespan import StartupFailed
 
