@@ -154,7 +154,7 @@ class Server(HostedServer):
             self._ended.set_exception(error)
             return
         new_exchanges = engine.new_exchanges
-        while new_exchanges:
+        for _ in range(len(new_exchanges)):  # those that come of these have their turn in the next round
             self._start(new_exchanges.popleft())
         if engine.is_ending and engine.is_over:
             self._ended.set_result(None)

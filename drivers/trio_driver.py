@@ -102,7 +102,8 @@ class Server(HostedServer):
 
     async def _serve(self, task_status: trio.TaskStatus[list[Any]]) -> None:
         """Serve, within the lifespan."""
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            self._nursery, scope = await nursery.start(self._keep_tasks)
             engine = self._engine = self._make_engine()
             descriptor = None
             try:
@@ -118,7 +119,14 @@ class Server(HostedServer):
                 if descriptor is not None:
                     trio.lowlevel.notify_closing(descriptor)
                 engine.close()
-                self._nursery.cancel_scope.cancel()
+                scope.cancel()
+
+    async def _keep_tasks(self, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope]]) -> None:
+        """Keep the tasks of the server, which are cancelled after the engine was closed, and not before."""
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                task_status.started((nursery, scope))
+                await trio.sleep_forever()
 
     def _make_engine(self) -> Engine:
         listeners = list(self._listeners)
@@ -146,7 +154,7 @@ class Server(HostedServer):
                 return  # the server has ended
             self._do_round()
             new_exchanges = self.engine.new_exchanges
-            while new_exchanges:
+            for _ in range(len(new_exchanges)):  # those that come of these have their turn in the next round
                 has_waited = await run_in_steps(new_exchanges.popleft().run(), self._let_another_lead)
                 if has_waited:
                     return
@@ -174,9 +182,9 @@ class Server(HostedServer):
 
     def _do_round(self) -> None:
         """Let the engine do a round."""
-        if self.ended.is_set():
-            return
         engine = self.engine
+        if self.ended.is_set() or engine.is_stopping:
+            return
         self._is_woken = False
         engine.tick()
         if engine.is_ending and engine.is_over:

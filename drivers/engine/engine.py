@@ -211,7 +211,7 @@ class Engine:
     def _do_due(self, seen_at: float, turns: int) -> None:
         """Do what was due at an instant; `turns` is how many connections have had theirs in this round."""
         for conn in self.core.due_connections(seen_at, turns):
-            self.sessions[conn].pump(conn.handle_deadline())
+            self.sessions[conn].pump(None)
         self._acceptor.is_stale = True  # accepting may have rested until now
         self._find_deadline()
 

@@ -147,10 +147,10 @@ class Session:
             return True
         return conn.state not in BODY_IS_OVER
 
-    def pump(self, events: list[Event]) -> None:
-        """Give the session its turn. Whatever goes wrong in it ends this connection, and no other."""
+    def pump(self, events: list[Event] | None) -> None:
+        """Give the session its turn, None for what is due. What goes wrong in it ends this connection, and no other."""
         try:
-            self._take_turn(events)
+            self._take_turn(self.conn.handle_deadline() if events is None else events)
             self.settle()
             if self.waiters:
                 self.notify()

@@ -209,7 +209,7 @@ def test_a_bug_in_a_connection_cuts_it_and_no_other(
             await other.send(GET)
             await other.until(b"hello")
             with monkeypatch.context() as patch:
-                patch.setattr("h1core.drivers.trio_answering.send_first", lambda *_: 1 / 0)
+                patch.setattr("h1core.drivers.engine.session.Session._take_turn", lambda *_: 1 / 0)
                 assert await served.ask(GET) == b"[reset]"
             await other.send(LAST_GET)
             assert statuses(await other.rest()) == [200]

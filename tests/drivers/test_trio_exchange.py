@@ -146,7 +146,7 @@ def test_a_body_has_no_deadline_while_nobody_asks_for_it() -> None:
         await trio.sleep(200)
         return Response(200, (), first + await exchange.read())
 
-    with Client(handler, timeouts=Timeouts(body_timeout=100)) as client:
+    with Client(handler, driver="trio", timeouts=Timeouts(body_timeout=100)) as client:
         peer = client.connect()
         peer.send(post(4))
         client.wait(200)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from h1core.drivers.engine.hosted import LIFESPAN_GRACE_S
 from h1core.drivers.net.listeners import listen
-from h1core.drivers.trio_driver import LIFESPAN_GRACE_S, Server
-from h1core.drivers.trio_lifespan import TrioLifespan
+from h1core.drivers.trio_driver import Server
 
 from h1core import Timeouts
 from h1core.addresses import parse_address
@@ -75,7 +75,6 @@ class World:
             handler,
             listeners=[self.listener],
             timeouts=Timeouts(**timeouts),
-            lifespan=TrioLifespan(app, handler.state),
         )
         self.address = self.listener.getsockname()
         self.clients: list[Client] = []
