@@ -19,6 +19,10 @@ LIFESPAN_GRACE_S: Final = 5.0
 """For the application's shutdown, when the time for the drain is used up, or the server was stopped at once."""
 
 
+DEFAULT_THREADS: Final = 4
+"""For sync handlers: on the loop they would hold up the other tasks."""
+
+
 class HostedServer(Host, ABC):
     """An HTTP/1.1 server for one handler, to be run once.
 
@@ -30,7 +34,7 @@ class HostedServer(Host, ABC):
     def __init__(self, handler: AnyHandler, *, listeners: Sequence[Any], **options: Unpack[Options]) -> None:
         self._handler = handler
         self._listeners = listeners
-        self._options = options
+        self._options = Options(threads=DEFAULT_THREADS) | options
         self._engine: Engine | None = None
         self._context = Context()
         """What the task of each request gets a copy of."""

@@ -147,10 +147,10 @@ class WorkerSource:
                 logger.debug("a client went away in the middle of its response")
             else:
                 self._failure = error
-        close_quietly(pieces, BaseException)
         with self._changed:
             self._end = END
-        self._post()
+        self._post()  # before the application cleans up: its client need not wait for that
+        close_quietly(pieces, BaseException)
 
     def put(self, piece: bytes) -> None:
         """Hand a piece over, or wait until there is room; in the worker. Raises Disconnected when nobody wants it."""

@@ -12,14 +12,14 @@ import trio.testing
 from h1core.drivers.trio_driver import serve
 
 from h1core import Limits, Request, Response, Timeouts
-from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
+from h1core.app.asgi import Message, Receive, Scope, Send
 from h1core.app.exchange import Exchange, StreamingHandler
 from h1core.errors import Disconnected
 from h1core.testing import Client
 
 from ..wire import answers, statuses
 from .test_trio_asgi_memory import MemoryListener, rest, run, serving
-from .trio_kit import GET, LAST_GET
+from .trio_kit import GET, LAST_GET, http_handler
 
 START: Message = {"type": "http.response.start", "status": 200}
 END: Message = {"type": "http.response.body", "body": b""}
@@ -153,16 +153,6 @@ def test_its_connection_has_its_deadlines_meanwhile() -> None:
             assert statuses(await ask(listener, get(b"/task") + b"GET /")) == [200, 408]
             assert trio.current_time() - began_at == 85.0
             assert site.done == []
-
-    run(test)
-
-
-def test_who_never_waits_is_done_before_the_next_request_is_looked_at() -> None:
-    async def test() -> None:
-        site = Site(Foreign.nothing)
-        async with serving(site) as listener:
-            assert statuses(await ask(listener, get(b"/task") + LAST_GET)) == [200, 200]
-            assert site.done == ["/task", "/"]
 
     run(test)
 
@@ -348,7 +338,7 @@ def test_what_the_client_does_not_take_at_once_reaches_it_whole_and_once(path: b
         listener = MemoryListener()
         async with trio.open_nursery() as nursery:
             nurseries.append(nursery)
-            await nursery.start(partial(serve, AsgiHandler(LargeSite()), listeners=[listener]))
+            await nursery.start(partial(serve, http_handler(LargeSite()), listeners=[listener]))
             client, server = trio.testing.lockstep_stream_pair()
             await listener._to_accept.send(server)
             await client.send_all(get(path) + get(b"/b") + get(b"/c", b"Connection: close"))
@@ -404,7 +394,7 @@ def test_a_drain_waits_for_it_until_its_deadline(
             has_ended = trio.Event()
 
             async def run_server(task_status: Any) -> None:
-                await serve(AsgiHandler(site), listeners=[listener], task_status=task_status, **options)
+                await serve(http_handler(site), listeners=[listener], task_status=task_status, **options)
                 has_ended.set()
 
             await nursery.start(run_server)

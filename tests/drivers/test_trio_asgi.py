@@ -14,10 +14,10 @@ from h1core.drivers.trio_driver import serve
 
 from h1core import Limits, Timeouts
 from h1core.addresses import parse_address
-from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
+from h1core.app.asgi import Message, Receive, Scope, Send
 
 from ..wire import answers, statuses
-from .trio_kit import GET, LAST_GET, run, serving
+from .trio_kit import GET, LAST_GET, http_handler, run, serving
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -42,7 +42,7 @@ def on(app: App, test: Callable[[Any], Awaitable[None]], **options: Any) -> None
     """Run a test against an application that is being served."""
 
     async def runs() -> None:
-        async with serving(AsgiHandler(app), **options) as served:
+        async with serving(http_handler(app), **options) as served:
             await test(served)
 
     run(runs)
@@ -334,7 +334,7 @@ class Stream:
 def test_who_listens_is_told_of_a_client_that_leaves(how: str, begins: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         app = Stream(begins=begins)
-        async with serving(AsgiHandler(app)) as served:
+        async with serving(http_handler(app)) as served:
             client = await served.connect()
             await client.send(GET)
             await app.asked.wait()
@@ -357,7 +357,7 @@ def test_who_listens_is_told_of_a_client_that_leaves(how: str, begins: bool, cap
 def test_who_only_sends_gets_an_os_error(how: str, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         app = Stream(listens=False)
-        async with serving(AsgiHandler(app)) as served:
+        async with serving(http_handler(app)) as served:
             client = await served.connect()
             await client.send(GET)
             await app.asked.wait()
@@ -408,7 +408,7 @@ async def half_closed_client(app: App) -> AsyncIterator[socket.socket]:
     client.sendall(GET)
     client.shutdown(socket.SHUT_WR)
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, AsgiHandler(app), listeners=[listener]))
+        await nursery.start(partial(serve, http_handler(app), listeners=[listener]))
         yield client
         nursery.cancel_scope.cancel()
 

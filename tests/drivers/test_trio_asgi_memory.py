@@ -10,10 +10,10 @@ import trio.testing
 from h1core.drivers.trio_driver import serve
 
 from h1core import Timeouts
-from h1core.app.asgi import AsgiHandler, Message, Receive, Scope, Send
+from h1core.app.asgi import Message, Receive, Scope, Send
 
 from ..wire import answers, statuses
-from .trio_kit import GET, LAST_GET
+from .trio_kit import GET, LAST_GET, http_handler
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Stream = trio.StapledStream[Any, Any]
@@ -43,7 +43,7 @@ class MemoryListener(trio.abc.Listener[Stream]):
 async def serving(app: App, **options: Any) -> AsyncIterator[MemoryListener]:
     listener = MemoryListener()
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, AsgiHandler(app), listeners=[listener], **options))
+        await nursery.start(partial(serve, http_handler(app), listeners=[listener], **options))
         yield listener
         nursery.cancel_scope.cancel()
 

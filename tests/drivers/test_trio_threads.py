@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -289,65 +289,3 @@ def test_a_client_need_not_wait_for_the_end_of_a_body_until_the_application_has_
             may_close.set()
 
     run(test)
-
-
-class LateThread:
-    """A handler whose thread is not to be had before `may_begin`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.works: list[Callable[[], object]] = []
-        self.calls: list[bytes] = []
-        self.may_begin = trio.Event()
-        monkeypatch.setattr(trio.to_thread, "run_sync", self._run_sync)
-
-    async def _run_sync(self, work: Callable[[], object], **options: object) -> object:
-        self.works.append(work)
-        await self.may_begin.wait()
-        return work()
-
-    def __call__(self, request: Request) -> Response:
-        self.calls.append(request.target)
-        return Response(200)
-
-    async def is_asked_for(self) -> None:
-        while not self.works:
-            await trio.lowlevel.checkpoint()
-
-
-def test_a_request_that_waits_for_its_thread_is_not_run_when_the_server_has_stopped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    handler = LateThread(monkeypatch)
-    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", lambda *arguments: None)
-
-    async def test() -> None:
-        async with serving(handler, threads=1) as served:
-            client = await served.connect()
-            await client.send(GET)
-            await handler.is_asked_for()
-            served.scope.cancel()
-            await served.has_ended.wait()
-        assert handler.works.pop()() is None
-
-    run(test)
-    assert not handler.calls
-
-
-def test_a_request_that_waits_for_its_thread_is_not_run_when_its_connection_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    handler = LateThread(monkeypatch)
-
-    async def test() -> None:
-        async with serving(handler, threads=1) as served:
-            client = await served.connect()
-            await client.send(GET)
-            await handler.is_asked_for()
-            await client.reset()
-            served.drain.set()  # every connection is looked at then
-            await trio.testing.wait_all_tasks_blocked()
-            handler.may_begin.set()
-            await served.has_ended.wait()
-
-    run(test)
-    assert not handler.calls

@@ -9,6 +9,8 @@ from typing import Any
 import trio
 from h1core.drivers.trio_driver import serve
 
+from h1core.app.asgi import AsgiHandler
+
 PATIENCE_S = 20.0
 """When a test that waits for something gives up; nothing waits for it to pass."""
 
@@ -114,3 +116,13 @@ def no_thread_stays() -> Iterator[None]:
     yield
     busy = [t for t in threading.enumerate() if t.name not in before and not t.name.startswith("Trio thread")]
     assert not busy
+
+
+def http_handler(app: Any, **options: Any) -> AsgiHandler:
+    """A handler of an ASGI application that is asked for http only: it takes no part in lifespan."""
+
+    async def only_http(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await app(scope, receive, send)
+
+    return AsgiHandler(only_http, **options)
