@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from h1core.drivers.net.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen
 from h1core.drivers.trio_driver import Server
-from h1core.drivers.trio_lifespan import TrioLifespan
 
+from h1core.addresses import parse_address
 from h1core.app.asgi import AsgiHandler
 
 from ..drivers.trio_kit import PATIENCE_S, Client
@@ -39,8 +39,7 @@ class Site:
 async def serving(app: Any, **options: Any) -> AsyncIterator[Site]:
     """The application on loopback, its lifespan around it; drained at the end of the block."""
     listener = listen(parse_address("127.0.0.1:0"))
-    handler = AsgiHandler(app)
-    server = Server(handler, listeners=[listener], lifespan=TrioLifespan(app, handler.state), **options)
+    server = Server(AsgiHandler(app), listeners=[listener], **options)
     async with trio.open_nursery() as nursery:
         [address] = await nursery.start(lambda task_status: server.serve(task_status=task_status))
         site = Site(server, address)

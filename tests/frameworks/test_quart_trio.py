@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 import trio
-from h1core.drivers.net.listeners import listen, parse_address
+from h1core.drivers.net.listeners import listen
 from h1core.drivers.trio_driver import serve
 from quart import request
 from quart_trio import QuartTrio
 
+from h1core.addresses import parse_address
 from h1core.app.asgi import AsgiHandler
 
 from ..wire import answers

@@ -145,7 +145,7 @@ def test_a_drain_waits_for_background_tasks_and_cancels_them_at_its_deadline(tak
         return PlainTextResponse("hello", background=BackgroundTask(task))
 
     app = site_of(endpoint)
-    with Client(app, timeouts=Timeouts(drain_timeout=30.0)) as client:
+    with Client(app, driver="trio", timeouts=Timeouts(drain_timeout=30.0)) as client:
         peer = client.connect()
         peer.send(get())
         assert peer.answer().text == "hello"
