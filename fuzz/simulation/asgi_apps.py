@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, ClassVar, TypeAlias
 
-import trio
+import anyio
 
 from h1core.app.asgi import AsgiHandler
 from h1core.errors import LocalError
@@ -100,7 +100,7 @@ class Call:
 
     async def sleep(self, seconds: float) -> None:
         if seconds:
-            await trio.sleep(min(seconds, 0.01) if self.apps.calm else seconds)
+            await anyio.sleep(min(seconds, 0.01) if self.apps.calm else seconds)
 
 
 # Applications that are in order
@@ -164,7 +164,7 @@ async def listens(call: Call) -> None:
         call.plan.breaks_off = True
         nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as nursery:
         nursery.start_soon(listen)
         await call.stream()
         await call.end()
@@ -177,7 +177,7 @@ async def listens(call: Call) -> None:
 async def long_poll(call: Call) -> None:
     """Has nothing to say for a while, and need not say it when the client leaves."""
     await call.read()
-    with trio.move_on_after(0.01 if call.apps.calm else call.plan.delay_s or LISTEN_S):
+    with anyio.move_on_after(0.01 if call.apps.calm else call.plan.delay_s or LISTEN_S):
         while (await call.receive())["type"] != "http.disconnect":
             pass
         raise Left

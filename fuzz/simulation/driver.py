@@ -25,6 +25,11 @@ class Driver(Protocol):
     @property
     def core(self) -> ServerCore: ...
 
+    @property
+    def orphans(self) -> int:
+        """Coroutines whose connection is closed, and whose place is not free yet."""
+        ...
+
     def run(self) -> None:
         """Serve until a drain is over, or the server is stopped."""
         ...

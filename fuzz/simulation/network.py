@@ -200,6 +200,7 @@ class SimSelector(MemorySelector):
             ready = [(key, events) for key in self._keys.values() if (events := key.fileobj.ready & key.events)]
             if ready:
                 self._disorder(ready)
+                self.on_event()
                 return ready
             if timeout is not None and timeout <= 0:
                 return ready

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .driver import Driver
+from .engine_world import EngineDriver
+from .hosted_worlds import AsyncioDriver, TrioDriver
 from .invariants import Invariant, Violation
-from .selectors_world import SelectorsDriver
-from .trio_world import TrioDriver
 from .world import World
 
-DRIVERS: dict[str, type[Driver]] = {"selectors": SelectorsDriver, "trio": TrioDriver}
+DRIVERS: dict[str, type[Driver]] = {"selectors": EngineDriver, "asyncio": AsyncioDriver, "trio": TrioDriver}
 
 TWICE_EVERY = 64
 """One of so many seeds is run a second time, and must leave the same trace."""

@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from h1core.drivers import files
+from h1core.drivers.engine import files
 
 from .network import SimStream
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SimCondition:
-    """What `WorkerPieces` waits on: a fiber waits by pausing, and is woken when the seed says."""
+    """What `WorkerSource` waits on: a fiber waits by pausing, and is woken when the seed says."""
 
     pool: SimPool
 
@@ -137,7 +137,7 @@ class SimPool(Pool):
 
     def post(self, job: Job) -> None:
         self._world.progressed()
-        self._world.touched[job.owner.conn] = None  # type: ignore[attr-defined]  # it is the loop's Connection
+        self._world.touched[job.owner.conn] = None  # type: ignore[attr-defined]  # it is the engine's Session
         super().post(job)
 
     @property

@@ -326,7 +326,7 @@ class World:
 
     def _see_slots(self) -> None:
         core = self.driver.core
-        counts = len(core._connections), core._admission.open_connections, self.open_sockets
+        counts = len(core._connections), core._admission.open_connections, self.open_sockets + self.driver.orphans
         if len(set(counts)) > 1:
             violated(
                 Invariant.SLOTS, "connections known, slots taken and sockets open are {}, {} and {}".format(*counts)
