@@ -354,7 +354,8 @@ class Session:
         if self.job is not None:
             interest = self.io.interest & READ
         elif self.exchange is not None:
-            interest = READ if self.io.interest & READ or self._wants_read() else 0
+            waits = not self.exchange.is_complete and self._wants_read()  # else: until it is over, or left
+            interest = READ if self.io.interest & READ or waits else 0
         else:
             interest = READ if conn.wants_read else 0
         if conn.output_bytes:
