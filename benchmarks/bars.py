@@ -98,7 +98,11 @@ BARS: tuple[CoreBar | ServerBar | MemoryBar, ...] = (
     ServerBar("h1core 4 threads", "small", 3, "waitress"),
     ServerBar("h1core WSGI inline", "small", 1, "granian WSGI"),
     ServerBar("h1core ASGI trio", "small", 15, "hypercorn trio"),
-    ServerBar("h1core ASGI trio", "small", 1, "uvicorn uvloop httptools"),
+    *(
+        ServerBar(f"h1core ASGI {driver}", load, least, "uvicorn uvloop httptools")
+        for driver, least in (("uvloop", 1.25), ("asyncio", 1.1), ("trio", 1))
+        for load in ("small", "browser", "post")
+    ),
     ServerBar("h1core inline", "pipelined", 2.5, "h1core inline", "small"),
     ServerBar("h1core inline", "beside", 0.95, "h1core inline", "without"),
     ServerBar("h1core trio", "beside", 0.95, "h1core trio", "without"),

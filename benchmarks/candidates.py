@@ -64,6 +64,10 @@ def granian(interface: str) -> Server:
     return Server(f"granian {kind}", kind, (*arguments, *options), ("granian",), holds_idle=kind == "ASGI")
 
 
+ASYNCIO = ("--driver", "asyncio", "--loop", "asyncio")
+UVLOOP = ("--driver", "asyncio", "--loop", "uvloop")
+TRIO = ("--driver", "trio")
+
 SERVERS = {
     server.name: server
     for server in (
@@ -74,7 +78,9 @@ SERVERS = {
         floor("trio-epoll", "trio", holds_idle=True),
         ours("inline", "handler", "handlers:handler"),
         ours("4 threads", "handler", "handlers:handler", "--threads", "4", holds_idle=False),
-        ours("trio", "handler", "handlers:async_handler", needs=("trio",)),
+        ours("asyncio", "handler", "handlers:async_handler", *ASYNCIO),
+        ours("uvloop", "handler", "handlers:async_handler", *UVLOOP, needs=("uvloop",)),
+        ours("trio", "handler", "handlers:async_handler", *TRIO, needs=("trio",)),
         ours("WSGI inline", "WSGI", "apps:wsgi", "--threads", "0", holds_idle=False),
         ours("WSGI 4 threads", "WSGI", "apps:wsgi", holds_idle=False),
         Server(
@@ -96,7 +102,9 @@ SERVERS = {
             ("gunicorn",),
         ),
         granian("wsgi"),
-        ours("ASGI trio", "ASGI", "apps:asgi", needs=("trio",)),
+        ours("ASGI asyncio", "ASGI", "apps:asgi", *ASYNCIO),
+        ours("ASGI uvloop", "ASGI", "apps:asgi", *UVLOOP, needs=("uvloop",)),
+        ours("ASGI trio", "ASGI", "apps:asgi", *TRIO, needs=("trio",)),
         Server(
             "hypercorn trio",
             "ASGI",
@@ -115,6 +123,7 @@ SERVERS = {
 GROUPS = {
     "handlers": ("floor: epoll", "floor: pool", "h1core inline", "h1core 4 threads"),
     "trio": ("floor: trio-stream", "floor: trio-direct", "floor: trio-epoll", "h1core trio", "hypercorn trio"),
+    "async": ("floor: trio-epoll", "h1core asyncio", "h1core uvloop", "h1core trio"),
     "wsgi": ("floor: epoll", "floor: pool", *(name for name, server in SERVERS.items() if server.kind == "WSGI")),
     "asgi": ("floor: trio-epoll", *(name for name, server in SERVERS.items() if server.kind == "ASGI")),
     "ours": tuple(name for name, server in SERVERS.items() if not server.is_peer),

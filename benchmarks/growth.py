@@ -7,11 +7,13 @@ linear, the time for one more of what grows comes to rest; where it is flat, the
 that neither is so, and the program then ends with status 1; on a busy machine, try more rounds.
 
 Most of it is the core alone, without sockets. What depends on how many connections there are is also measured on the
-drivers, over loopback: the server in a thread of this process, whose clients' processor time counts too.
+drivers, over loopback: the server in a thread of this process, whose clients' processor time counts too. All of it runs
+on one processor where that can be had: on two, a wake-up costs twice as much in one turn as in the next.
 """
 
 import argparse
 import gc
+import os
 import resource
 import socket
 import sys
@@ -22,12 +24,13 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import results
-from h1core.drivers import selectors_driver
+from h1core.drivers import asyncio_driver, selectors_driver
 
 from h1core import Conn, Data, EndOfMessage, Limits, Request, Response, Timeouts
 from h1core.server import ServerCore
 
-OK = Response(200, ((b"content-type", b"text/plain"),), b"Hello, world!\n")
+BODY = b"Hello, world!\n"
+OK = Response(200, ((b"content-type", b"text/plain"),), BODY)
 GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 LIMITS = Limits(
     max_fields=2000,
@@ -201,15 +204,25 @@ async def async_handler(request: Request) -> Response:
     return OK
 
 
-def readiness_loop(sock: socket.socket, threads: int) -> Any:
+def on_selectors(sock: socket.socket, threads: int) -> Any:
     return selectors_driver.Server(handler, listeners=[sock], limits=LIMITS, timeouts=PATIENT, threads=threads)
 
 
-def trio_tasks(sock: socket.socket, threads: int) -> Any:
+def on_asyncio(sock: socket.socket, threads: int) -> Any:
+    serves = handler if threads else async_handler
+    return asyncio_driver.Server(
+        serves, listeners=[sock], loop="asyncio", limits=LIMITS, timeouts=PATIENT, threads=threads
+    )
+
+
+def on_trio(sock: socket.socket, threads: int) -> Any:
     from h1core.drivers import trio_driver
 
     serves = handler if threads else async_handler
     return trio_driver.Server(serves, listeners=[sock], limits=LIMITS, timeouts=PATIENT, threads=threads)
+
+
+DRIVERS: dict[str, Start] = {"selectors": on_selectors, "asyncio": on_asyncio, "trio": on_trio}
 
 
 def clients(start: Start, threads: int, count: int) -> list[socket.socket]:
@@ -231,7 +244,7 @@ def ask(connection: socket.socket) -> None:
 
 
 def answered(connection: socket.socket) -> None:
-    assert connection.recv(65536).endswith(OK.body or b"")
+    assert connection.recv(65536).endswith(BODY)
 
 
 def driver_connections(start: Start, count: int) -> Work:
@@ -271,12 +284,14 @@ SUBJECTS = [
     Subject("pipelining depth", "request", False, (1, 4, 16, 64, 256), pipeline),
     Subject("open connections", "connection", True, (4, 64, 1024, 16384), open_connections),
     Subject("queue length", "request", True, (4, 64, 1024, 16384), queue),
-    Subject(
-        "open connections, selectors", "connection", True, (4, 64, 1024), partial(driver_connections, readiness_loop)
+    *(
+        Subject(f"open connections, {name}", "connection", True, (4, 64, 1024), partial(driver_connections, start))
+        for name, start in DRIVERS.items()
     ),
-    Subject("open connections, trio", "connection", True, (4, 64, 1024), partial(driver_connections, trio_tasks)),
-    Subject("requests at once, selectors", "request", False, (4, 16, 64, 256), partial(driver_queue, readiness_loop)),
-    Subject("requests at once, trio", "request", False, (4, 16, 64, 256), partial(driver_queue, trio_tasks)),
+    *(
+        Subject(f"requests at once, {name}", "request", False, (4, 16, 64, 256), partial(driver_queue, start))
+        for name, start in DRIVERS.items()
+    ),
 ]
 
 
@@ -328,6 +343,8 @@ def main() -> int:
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     found: dict[str, dict[str, Any]] = {}
     for subject in SUBJECTS:
         try:

@@ -1,6 +1,6 @@
 """A real server under hostile and heavy load: what holds, and what it costs.
 
-python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|trio] [--threads N [N]] [options]
+python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|asyncio|trio] [--threads N [N]] [options]
 
 slow    a third each of slow-head, slow-body and never-reading clients at once, from one process. A good client, in
         another one, has its latency taken, in turns: without them, with them at another server, with them here; each
@@ -58,7 +58,7 @@ def app(request: Any) -> Any:
 
 
 async def async_app(request: Any) -> Any:
-    """The same for trio."""
+    """The same for asyncio and trio."""
     return app(request)
 
 
@@ -71,7 +71,7 @@ class Server:
     driver = "selectors"
 
     def __init__(self, threads: int, *options: str) -> None:
-        name = "async_app" if self.driver == "trio" and not threads else "app"
+        name = "app" if threads or self.driver == "selectors" else "async_app"
         command = [sys.executable, "-m", "h1core", f"{HERE.stem}:{name}", "--driver", self.driver]
         command += ["--bind", "127.0.0.1:0"]
         self.process = subprocess.Popen(
@@ -498,9 +498,9 @@ PARTS = {"slow": slow, "drain": drain, "memory": memory, "idle": idle}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default all)")
-    parser.add_argument("--driver", choices=("selectors", "trio"), default="selectors")
+    parser.add_argument("--driver", choices=("selectors", "asyncio", "trio"), default="selectors")
     parser.add_argument(
-        "--threads", type=int, nargs="+", default=[0, 4], help="0 is a handler on the loop, which is async on trio"
+        "--threads", type=int, nargs="+", default=[0, 4], help="0 is a handler on the loop, async on asyncio and trio"
     )
     parser.add_argument("--clients", type=int, default=1000, help="slow: bad clients")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="slow: of which kinds")

@@ -1,9 +1,9 @@
 """The same requests to h1core and to its peers, around the same application: what differs in the answers.
 
-python benchmarks/same_as_peers.py [PEER]... [--peers-python PYTHON]
+python benchmarks/same_as_peers.py [PEER]... [--driver selectors|asyncio|trio] [--peers-python PYTHON]
 
 waitress    a Flask application (same_flask.py); docs/peers.md explains each line of the output
-hypercorn   a Starlette application, on trio (same_starlette.py); docs/peers-asgi.md
+hypercorn   a Starlette application (same_starlette.py), hypercorn's on trio; docs/peers-asgi.md
 
 Each request goes out as raw bytes on a connection of its own, and the answer is read until the server closes or nothing
 more comes. Compared are interim and final statuses, fields but Server and Date and the case of their names, and the
@@ -130,10 +130,10 @@ def in_words(fields: list[tuple[bytes, bytes]]) -> str:
     return "; ".join(b": ".join(pair).decode("latin-1") for pair in fields) or "–"
 
 
-def compare(name: str, python: str) -> None:
+def compare(name: str, driver: list[str], python: str) -> None:
     peer = PEERS[name]
     asked = importlib.import_module(peer.module)
-    ours = ("-m", "h1core", f"{peer.module}:make_app", "--factory", "--bind", "127.0.0.1:{port}")
+    ours = ("-m", "h1core", f"{peer.module}:make_app", "--factory", "--bind", "127.0.0.1:{port}", *driver)
     same = []
     print(f"h1core | {name}")
     with (  # sets, of methods for example, come in one order
@@ -154,11 +154,12 @@ def compare(name: str, python: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"{', '.join(PEERS)} (default all)")
+    parser.add_argument("--driver", choices=("selectors", "asyncio", "trio"), help="of h1core (default: as it chooses)")
     parser.add_argument("--peers-python", default=sys.executable, help="the interpreter that has peers and frameworks")
     options = parser.parse_args()
     for name in options.peers or PEERS:
         if is_installed(PEERS[name].needs, options.peers_python):
-            compare(name, options.peers_python)
+            compare(name, ["--driver", options.driver] if options.driver else [], options.peers_python)
         else:
             print(f"{name} is left out: {', '.join(PEERS[name].needs)} must be installed")
 

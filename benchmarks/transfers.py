@@ -3,7 +3,7 @@
 python benchmarks/transfers.py [download|upload]... [--mebibytes N] [--peers-python PYTHON]
 
 download    h1core with four threads and with none, waitress; a client reads as fast as it comes
-upload      h1core and hypercorn, on trio; the application reads piece by piece, and counts
+upload      h1core on asyncio, uvloop and trio, and hypercorn on trio; the application reads piece by piece, and counts
 
 The memory is the most that the server ever had resident, by the kernel's account (VmHWM), its interpreter and imports
 included, and the same before the transfer.
@@ -76,6 +76,8 @@ def h1core(app: str, *options: str) -> tuple[str, ...]:
     return ("-m", "h1core", app, "--bind", "127.0.0.1:{port}", *options)
 
 
+ANY_SIZE = ("--max-body-bytes", str(1 << 40))
+
 TRANSFERS = {
     "download": Transfer(
         read_all,
@@ -88,7 +90,9 @@ TRANSFERS = {
     "upload": Transfer(
         send_all,
         {
-            "h1core": h1core("transfers:upload", "--max-body-bytes", str(1 << 40)),
+            "h1core asyncio": h1core("transfers:upload", *ANY_SIZE, "--driver", "asyncio", "--loop", "asyncio"),
+            "h1core uvloop": h1core("transfers:upload", *ANY_SIZE, "--driver", "asyncio", "--loop", "uvloop"),
+            "h1core trio": h1core("transfers:upload", *ANY_SIZE, "--driver", "trio"),
             "hypercorn": (
                 "-m",
                 "hypercorn",
@@ -108,7 +112,7 @@ def measure(transfer: Transfer, size: int, peers_python: str) -> None:
         file.truncate(size)
         for name, arguments in transfer.servers.items():
             python = sys.executable if name.startswith("h1core") else peers_python
-            if not is_installed([arguments[1]], python):
+            if not is_installed([arguments[1], *(loop for loop in ("uvloop", "trio") if loop in arguments)], python):
                 print(f"| {name} | not installed | |")
                 continue
             with running(arguments, python=python, FILE=file.name) as server:

@@ -11,13 +11,14 @@ import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
-SMALL_RUNS = {
-    "core.py": "--rounds 1 --exchanges 5",
-    "growth.py": "--rounds 1",
-    "hostile.py": "--threads 0 --runs 1 --connections 2 --idle 20 --seconds 0.2 --turns 2 --clients 6 --timeout 0.2",
-    "same_as_peers.py": "waitress",
-    "transfers.py": "--mebibytes 1",
-}
+HOSTILE = "--threads 0 --runs 1 --connections 2 --idle 20 --seconds 0.2 --turns 2 --clients 6 --timeout 0.2 --driver"
+SMALL_RUNS = [
+    ("core.py", "--rounds 1 --exchanges 5"),
+    ("growth.py", "--rounds 1"),
+    *(("hostile.py", f"{HOSTILE} {driver}") for driver in ("selectors", "asyncio", "trio")),
+    ("same_as_peers.py", "waitress"),
+    ("transfers.py", "--mebibytes 1"),
+]
 FLOORS = [
     *((name, "canned") for name in ("epoll", "pool", "trio-stream", "trio-direct", "trio-epoll")),
     *((name, mode) for name in ("epoll", "trio-direct", "trio-epoll") for mode in ("closing", "large")),
@@ -29,9 +30,9 @@ def run(program: str, arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("program", SMALL_RUNS)
-def test_a_benchmark_runs(program: str) -> None:
-    done = run(program, SMALL_RUNS[program])
+@pytest.mark.parametrize(("program", "arguments"), SMALL_RUNS)
+def test_a_benchmark_runs(program: str, arguments: str) -> None:
+    done = run(program, arguments)
     assert done.stderr == ""
     assert done.stdout
     assert done.returncode == 0 or (program == "growth.py" and "GROWS" in done.stdout), done.stdout
@@ -40,9 +41,10 @@ def test_a_benchmark_runs(program: str) -> None:
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="servers.py needs wrk, which is not installed")
 def test_servers_are_measured(tmp_path: Path) -> None:
     kept = tmp_path / "servers.json"
-    done = run("servers.py", f"handlers --loads small --rounds 1 --seconds 1 --connections 4 --idle 0 --json {kept}")
+    done = run("servers.py", f"async --loads small --rounds 1 --seconds 1 --connections 4 --idle 0 --json {kept}")
     assert done.returncode == 0, done.stderr
-    assert "h1core 4 threads" in kept.read_text("utf-8")
+    found = kept.read_text("utf-8")
+    assert all(name in found for name in ("h1core asyncio", "h1core uvloop", "h1core trio"))
 
 
 @pytest.mark.parametrize(("name", "mode"), FLOORS)
