@@ -1,6 +1,7 @@
 """A real server under hostile and heavy load: what holds, and what it costs.
 
-python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|asyncio|trio] [--threads N [N]] [options]
+python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|asyncio|trio] [--loop LOOP]
+    [--threads N [N]] [options]
 
 slow    a third each of slow-head, slow-body and never-reading clients at once, from one process. A good client, in
         another one, has its latency taken, in turns: without them, with them at another server, with them here; each
@@ -69,11 +70,13 @@ class Server:
     """A server process, ended at the end of the `with`."""
 
     driver = "selectors"
+    loop = "auto"
+    """The event loop of the asyncio driver."""
 
     def __init__(self, threads: int, *options: str) -> None:
         name = "app" if threads or self.driver == "selectors" else "async_app"
         command = [sys.executable, "-m", "h1core", f"{HERE.stem}:{name}", "--driver", self.driver]
-        command += ["--bind", "127.0.0.1:0"]
+        command += ["--loop", self.loop, "--bind", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             [*command, "--threads", str(threads), *options], cwd=HERE.parent, stderr=subprocess.PIPE, text=True
         )
@@ -499,6 +502,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default all)")
     parser.add_argument("--driver", choices=("selectors", "asyncio", "trio"), default="selectors")
+    parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="of --driver asyncio")
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[0, 4], help="0 is a handler on the loop, async on asyncio and trio"
     )
@@ -513,7 +517,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    Server.driver = options.driver
+    Server.driver, Server.loop = options.driver, options.loop
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for part in options.parts or PARTS:
