@@ -147,7 +147,6 @@ class Server(HostedServer):
         if self._ended.done():
             return
         engine = self.engine
-        self._is_woken = False
         try:
             engine.tick()
         except BaseException as error:  # noqa: BLE001 - `serve` raises it
@@ -201,7 +200,11 @@ class Server(HostedServer):
         """Let a round come soon."""
         if not self._is_woken:
             self._is_woken = True
-            self._loop.call_soon(self._do_round)
+            self._loop.call_soon(self._on_wake)
+
+    def _on_wake(self) -> None:
+        self._is_woken = False  # here only: a round of another cause leaves this one to come, and needs no third
+        self._do_round()
 
     def wrong_loop_hint(self, error: BaseException) -> str | None:
         """Trio says "must be called from async context" where its loop does not run."""
