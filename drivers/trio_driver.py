@@ -45,6 +45,7 @@ class Server(HostedServer):
         self._token: trio.lowlevel.TrioToken | None = None
         self._sleep = trio.CancelScope()
         self._is_woken = False
+        self._is_leading = False  # the task that leads is about to look whether it is woken
         self.ended = trio.Event()
         """Set when the server has drained or was stopped."""
         self._patience: trio.CancelScope | None = None
@@ -145,13 +146,15 @@ class Server(HostedServer):
     # Rounds
 
     async def _lead(self, descriptor: int) -> None:
-        """Do a round whenever the engine's descriptor is readable, until another task leads."""
+        """Do a round when the engine's descriptor is readable, or it was asked for, until another task leads."""
         context = copy_context()
         while not self.engine.is_stopping:
+            self._is_leading = self._is_woken
             try:
-                await trio.lowlevel.wait_readable(descriptor)
+                await (trio.lowlevel.checkpoint() if self._is_woken else trio.lowlevel.wait_readable(descriptor))
             except trio.ClosedResourceError:
                 return  # the server has ended
+            self._is_leading = True
             self._do_round()
             new_exchanges = self.engine.new_exchanges
             for _ in range(len(new_exchanges)):  # those that come of these have their turn in the next round
@@ -219,7 +222,8 @@ class Server(HostedServer):
         """Let a round come soon."""
         if not self._is_woken:
             self._is_woken = True
-            self._sleep.cancel()
+            if not self._is_leading:
+                self._sleep.cancel()
 
     def wrong_loop_hint(self, error: BaseException) -> str | None:
         """Trio and asyncio say so when a coroutine waits for something of asyncio."""

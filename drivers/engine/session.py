@@ -46,6 +46,7 @@ logger = logging.getLogger("h1core.server")
 access_logger = logging.getLogger("h1core.access")
 
 CLOSED: Final = State.CLOSED
+HEAD: Final = State.HEAD
 BODY_IS_OVER: Final = frozenset({State.HANDLING, State.RESPONDING})
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 
@@ -90,15 +91,9 @@ class Session:
                 self.io.stop_reading()
                 return
             events = self.io.receive(self._engine.idle_read_bytes)
-            if events and type(request := events[0]) is Request and self._is_whole(request, events):
-                request.endpoints = self.endpoints
-                self._engine.answer(self, request)
-                if self.exchange is not None:
-                    if len(events) == 3:
-                        self.exchange.take_body(events)
+            if self._answer_whole(events):
+                if self.exchange is not None or self.job is not None:
                     return  # the application has it; no deadline runs
-                if self.job is not None:
-                    return
                 events = []
                 if self.source is None:
                     is_blocked = not self.io.write()
@@ -109,17 +104,24 @@ class Session:
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
 
-    def _is_whole(self, request: Request, events: list[Event]) -> bool:
-        """Whether events are one request, and its body in one piece. If requests are collected, it is put there."""
-        if request.end_stream:
-            return len(events) == 1
-        if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
+    def _answer_whole(self, events: list[Event]) -> bool:
+        """Give the application what has come if that is one request, and its body in one piece; whether it was."""
+        if not events or type(request := events[0]) is not Request:
             return False
-        if self._collector is not None:
-            if len(data.data) > self._engine.core.limits.max_memory_body_bytes:
+        if not request.end_stream:
+            if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
                 return False
-            request.body = bytes(data.data)
-            request.trailers = end.trailers
+            if self._collector is not None:
+                if len(data.data) > self._engine.core.limits.max_memory_body_bytes:
+                    return False
+                request.body = bytes(data.data)
+                request.trailers = end.trailers
+        elif len(events) != 1:
+            return False
+        request.endpoints = self.endpoints
+        self._engine.answer(self, request)
+        if self.exchange is not None and len(events) == 3:
+            self.exchange.take_body(events)
         return True
 
     def serve_ready(self, mask: int) -> None:
@@ -269,13 +271,14 @@ class Session:
                 look_at = self._engine.core.look_at.get(conn)
                 if look_at is not None and look_at <= conn.next_deadline:  # type: ignore[operator]  # idle has one
                     return True  # fast path: there is nothing to settle
-            self.settle()
-            is_written = not conn.output_bytes
-            if is_written and self.waiters:
-                self.notify()
             if self.exchange is not None and self.exchange.is_complete:
                 self._engine.give_turn(self)  # there may be another request, also if the coroutine goes on
-            return is_written
+                if conn.state is HEAD and not conn.output_bytes and not self.waiters:
+                    return True  # fast path: it is settled in that turn, or before the next request
+            self.settle()
+            if self.waiters and not conn.output_bytes:
+                self.notify()
+            return not conn.output_bytes
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
             return True
@@ -306,12 +309,18 @@ class Session:
     def exchange_over(self) -> None:
         """Go on with the next request, or let the connection end: the coroutine has ended."""
         self.exchange = None
+        conn, engine = self.conn, self._engine
         if self._is_dropped:
-            self._engine.connection_gone(self.conn)
-        elif not self.conn.is_idle or self.io.interest != READ:
-            self._engine.unfinished.pop(self, None)
-            self.pump([])
-            self._engine.wake()
+            engine.connection_gone(conn)
+        elif not conn.is_idle or self.io.interest != READ:
+            engine.unfinished.pop(self, None)
+            try:
+                events = conn.next_events()
+                if self.io.interest != READ or conn.output_bytes or not self._answer_whole(events):
+                    self.pump(events)  # else the application has the next request; no deadline runs
+            except Exception as error:  # noqa: BLE001 - logged in cut
+                self.cut(error)
+            engine.wake()
 
     def _is_held_back(self) -> bool:
         """Whether the next request must wait for a coroutine that goes on after its response; else it is left."""
@@ -326,8 +335,6 @@ class Session:
         self._engine.detached[self.exchange] = self._engine.core.background_done
         self.exchange = None
         return True
-
-    # Bytes
 
     # What comes next
 

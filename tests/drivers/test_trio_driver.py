@@ -277,6 +277,52 @@ def test_a_connection_that_always_has_data_lets_others_have_their_turn() -> None
     run(test)
 
 
+class CountTasks(trio.abc.Instrument):
+    """How many tasks were begun since it was added."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+@on_trio
+async def test_pipelined_requests_whose_handlers_do_not_wait_begin_no_tasks() -> None:
+    """One for each would nearly halve how many a server answers."""
+    tasks = CountTasks()
+    async with serving(hello) as served:
+        client = await served.connect()
+        await client.send(GET)
+        await client.until(b"hello")
+        trio.lowlevel.add_instrument(tasks)
+        await client.send(GET * 16)
+        for _ in range(16):
+            await client.until(b"hello")
+        trio.lowlevel.remove_instrument(tasks)
+    assert tasks.count == 0
+
+
+@on_trio
+async def test_pipelined_requests_whose_handlers_wait_are_answered_beside_others() -> None:
+    """The task that does the rounds is given up to the first that waits, while others ask for another round."""
+
+    async def waits(request: Request) -> Response:
+        if request.target == b"/waits":
+            await trio.lowlevel.checkpoint()
+        return Response(200, (), request.target[1:])
+
+    waiting = GET.replace(b"/", b"/waits", 1)
+    async with serving(waits) as served:
+        clients = [await served.connect() for _ in range(3)]
+        for client in clients:
+            await client.send((waiting + GET.replace(b"/", b"/goes", 1)) * 8)
+        for client in clients:
+            for _ in range(8):
+                await client.until(b"waits")
+                await client.until(b"goes")
+
+
 def test_a_client_that_never_stops_to_send_a_head_is_late_all_the_same() -> None:
     """The first connection of all: nobody had to watch a deadline before."""
 
