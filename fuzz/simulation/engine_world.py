@@ -40,14 +40,18 @@ class EngineDriver:
         self.world = world
         has_sendfile = isinstance(world.apps, WsgiApps) and world.dice.driver.chance(0.5)
         self._swaps = sendfile_swaps(world) if has_sendfile else ()
-        self.selector = SimSelector(world)
+        self.selector = self.make_selector()
         self.pool: SimPool | None = None
-        self._seen = (-1, -1)
+        self._seen = (-1, -1, -1)
         if world.swarm.threads:
             self.pool = SimPool(world, world.swarm.threads, self._wake_up)
             SimCondition.pool = self.pool
         with self.patched():
             self.server: Any = self.make_server()
+
+    def make_selector(self) -> SimSelector:
+        """What the engine asks."""
+        return SimSelector(self.world)
 
     def make_server(self) -> Any:
         """The server under test."""
@@ -76,7 +80,7 @@ class EngineDriver:
     def core(self) -> ServerCore:
         return self.engine.core
 
-    def patched(self) -> AbstractContextManager[None]:
+    def patched(self) -> AbstractContextManager[object]:
         """Put our `Conn`, wake channel and condition where the engine finds its own."""
         return swapped(
             (core_module, "Conn", self.world.make_conn),
@@ -162,7 +166,7 @@ class EngineDriver:
                 Invariant.SLOTS,
                 f"{len(sessions)} sessions and {self.orphans} coroutines, {len(self.core._connections)} of them known",
             )
-        seen = (self.selector.calls, len(sessions))
+        seen = (self.selector.calls, self.watched, len(sessions))
         if seen != self._seen:
             self._seen = seen
             self._see_registrations()
@@ -175,13 +179,23 @@ class EngineDriver:
         registered = 0
         for conn, session in self.engine.sessions.items():
             assert isinstance(conn, WatchedConn)
-            if session.conn is not conn or session.io._transport is not conn.stream:
+            if session.conn is not conn or self.stream_of(session.io._transport) is not conn.stream:
                 violated(Invariant.SLOTS, "a connection has another's socket")
             registered += bool(session.io.interest)
         acceptor = self.engine._acceptor
         others = len(acceptor._listeners) * acceptor.is_listening + (not self.engine._is_closed)
-        if self.selector.watched != registered + others:
-            violated(Invariant.SLOTS, f"{registered} sockets should be watched, {self.selector.watched - others} are")
+        if self.watched != registered + others:
+            violated(Invariant.SLOTS, f"{registered} sockets should be watched, {self.watched - others} are")
+
+    @property
+    def watched(self) -> int:
+        """How much is registered with the engine's selector."""
+        return self.selector.watched
+
+    def stream_of(self, transport: Any) -> SimStream:
+        """The stream that the engine reads and writes by a transport."""
+        stream: SimStream = transport
+        return stream
 
     def see_sleep(self, touched: list[WatchedConn]) -> None:
         engine = self.engine
@@ -218,8 +232,8 @@ class EngineDriver:
             violated(Invariant.NOT_OVERLOOKED, "a coroutine waits for a connection that is over", conn.lane)
 
     def see_end(self) -> None:
-        if self.selector.watched:
-            violated(Invariant.DRAINS, f"{self.selector.watched} registrations are left")
+        if self.selector.left:
+            violated(Invariant.DRAINS, f"{self.selector.left} registrations are left")
         if self.pool is not None and not self.pool.is_closed:
             violated(Invariant.DRAINS, "the workers were not told to end")
         if self.core._connections:

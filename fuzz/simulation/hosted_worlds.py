@@ -1,8 +1,9 @@
 """The engine on asyncio and on trio, as it is under test there: the real servers, on our selector and our clock.
 
-An event loop is idle when all its tasks wait. Then it would sleep until its next timer; in its place everybody else does
-something, one after the other, until the engine has something to do. Trio's scheduler shuffles on purpose, by a
-generator that is seeded here.
+An event loop is idle when all its tasks wait. Then it would sleep until its next timer; in its place everybody else
+does something, one after the other, until the engine has something to do. In half of the runs the loop waits for the
+engine's descriptor, as it does where there are sockets; in the others it is called when something may be ready, as for
+streams. Trio's scheduler shuffles on purpose, by a generator that is seeded here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from math import inf
 from typing import Any, ClassVar
 
 import anyio
+import outcome
 import trio
 import trio.testing
 from h1core.drivers import asyncio_driver, trio_driver
@@ -26,6 +28,8 @@ from .asgi_apps import AsgiApps
 from .dice import Dice
 from .engine_world import EngineDriver
 from .invariants import Violation
+from .network import SimDescriptorSelector, SimSelector, SimStream
+from .stream_listener import FAULTS_OF_SOCKETS, SimInnerSelector, SimTrioListener, stream_of
 from .swaps import swapped
 from .world import World
 from .wsgi_apps import WsgiApps
@@ -67,13 +71,22 @@ class HostedDriver(EngineDriver):
     def __init__(self, world: World) -> None:
         self.owed_s: float | None = None
         """What a piece of a body takes, while it is made; None outside of that."""
-        world.faults.pop("early_timers", None)  # the loop looks again by itself
+        self.world = world
+        self._avoid_faults()
         is_plain = type(world.apps) is Apps
         self.is_async = type(world.apps) is AsgiApps or (is_plain and world.dice.interface.chance(0.6))
         if self.is_async:
             world.swarm.threads = 0
             world.faults.pop("full_queue", None)
         super().__init__(world)
+
+    def _avoid_faults(self) -> None:
+        """Take faults out that cannot be."""
+        self.world.faults.pop("early_timers", None)  # the loop looks again by itself
+
+    def make_selector(self) -> SimSelector:
+        self.has_descriptor = self.world.dice.driver.chance(0.5)
+        return SimDescriptorSelector(self.world) if self.has_descriptor else SimSelector(self.world)
 
     def handler(self) -> Any:
         return self._handle if self.is_async and type(self.world.apps) is Apps else super().handler()
@@ -101,13 +114,17 @@ class HostedDriver(EngineDriver):
         """Whether the loop has something to do now."""
         raise NotImplementedError
 
+    def tell_reader(self) -> None:
+        """The engine's descriptor is readable: let who waits for it know."""
+        raise NotImplementedError
+
     def rest(self, until: float) -> None:
         """Every task waits, until the loop's next timer: let others act one after the other, or time pass."""
         world, clock = self.world, self.world.clock
         while True:
             world.see_step()
             if self.selector.has_ready:
-                self.selector.on_event()
+                self.tell_reader() if self.has_descriptor else self.selector.on_event()
             if self.has_work():
                 return
             if world.next_at > clock.now:
@@ -120,6 +137,44 @@ class HostedDriver(EngineDriver):
             world.run_due()
 
 
+class SimLoop(FakeTimeLoop):
+    """A loop that waits for the engine's descriptor where that is none of the system's."""
+
+    def __init__(self, driver: AsyncioDriver) -> None:
+        self._driver = driver
+        self._reader: asyncio.Handle | None = None
+        super().__init__(driver.world.clock)
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]  # typeshed has a TypeVarTuple
+        if fd != SimDescriptorSelector.DESCRIPTOR:
+            super().add_reader(fd, callback, *args)
+            return
+        self._reader = asyncio.Handle(callback, args, self)
+
+    def remove_reader(self, fd: Any) -> bool:
+        if fd != SimDescriptorSelector.DESCRIPTOR:
+            return super().remove_reader(fd)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+        return reader is not None
+
+    def _stop_idle(self, timeout: float | None) -> None:
+        if not self.is_readable:
+            super()._stop_idle(timeout)
+
+    def _process_events(self, event_list: Any) -> None:
+        """In each turn, after what was ready: what has come."""
+        super()._process_events(event_list)  # type: ignore[misc]  # the loop's own, which nothing public stands for
+        if self.is_readable:
+            self._ready.append(self._reader)  # type: ignore[attr-defined]  # as above
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the engine's descriptor is waited for, and readable."""
+        return self._reader is not None and self._driver.selector.has_ready
+
+
 class AsyncioDriver(HostedDriver):
     """The asyncio driver, on a loop that does not wait."""
 
@@ -127,10 +182,13 @@ class AsyncioDriver(HostedDriver):
         return asyncio_driver.Server(self.handler(), listeners=[self.world.listener], **self.options())
 
     def has_work(self) -> bool:
-        return bool(self._loop._ready)  # type: ignore[attr-defined]  # nothing public tells
+        return self._loop.is_readable or bool(self._loop._ready)  # type: ignore[attr-defined]  # nothing public tells
+
+    def tell_reader(self) -> None:
+        """The loop looks by itself."""
 
     def serve(self) -> None:
-        loop = self._loop = FakeTimeLoop(self.world.clock)
+        loop = self._loop = SimLoop(self)
         asyncio.set_event_loop(None)
         task = loop.create_task(self.server.serve())
         try:
@@ -161,11 +219,30 @@ class AsyncioDriver(HostedDriver):
 class TrioDriver(HostedDriver):
     """The trio driver, on a clock that jumps when all tasks wait."""
 
+    def _avoid_faults(self) -> None:
+        super()._avoid_faults()
+        world = self.world
+        self._streams = SimTrioListener(world) if world.dice.driver.chance(0.25) else None
+        if self._streams is not None:
+            for fault in FAULTS_OF_SOCKETS:
+                world.faults.pop(fault, None)
+            world.swarm.threads = max(1, world.swarm.threads)  # while a handler has the loop, nobody sees what comes
+            world.loses_what_breaks_off = True
+            world.read_ahead_bytes = world.swarm.limits.max_buffer_bytes
+
+    def make_selector(self) -> SimSelector:
+        if self._streams is None:
+            return super().make_selector()
+        self.has_descriptor = True
+        return SimInnerSelector(self.world)
+
     def make_server(self) -> Any:
         self._scope = trio.CancelScope()
-        return trio_driver.Server(self.handler(), listeners=[self.world.listener], **self.options())
+        self._reader: trio.lowlevel.Task | None = None
+        listener: Any = self._streams or self.world.listener
+        return trio_driver.Server(self.handler(), listeners=[listener], **self.options())
 
-    def patched(self) -> AbstractContextManager[None]:
+    def patched(self) -> AbstractContextManager[object]:
         run_module: Any = trio._core._run
         stack = ExitStack()
         stack.enter_context(super().patched())
@@ -173,7 +250,10 @@ class TrioDriver(HostedDriver):
             swapped(
                 (run_module, "_r", Dice(f"{self.world.seed}/trio")),
                 (run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-                (run_module.TheIOManager, "get_events", poll_nothing),
+                (run_module.TheIOManager, "get_events", self._poll),
+                (trio.lowlevel, "wait_readable", self._wait_readable),
+                (trio.lowlevel, "notify_closing", self._notify_closing),
+                *(self._streams.swaps() if self._streams is not None else ()),
             )
         )
         return stack
@@ -186,6 +266,52 @@ class TrioDriver(HostedDriver):
     def has_work(self) -> bool:
         runner = runner_of_trio()
         return bool(runner.runq or runner.entry_queue.queue or runner.entry_queue.idempotent_queue)
+
+    def changed(self, stream: SimStream) -> None:
+        if self._streams is not None:
+            self._streams.changed(stream)
+
+    def wake_listener(self) -> None:
+        if self._streams is not None:
+            self._streams.wake()
+
+    @property
+    def watched(self) -> int:
+        streams = len(self.engine.selector._streams) if self._streams is not None else 0  # type: ignore[attr-defined]  # the driver's own
+        return super().watched + streams
+
+    def stream_of(self, transport: Any) -> SimStream:
+        return stream_of(transport) if self._streams is not None else super().stream_of(transport)
+
+    async def _wait_readable(self, descriptor: int) -> None:
+        """In place of trio's, for the engine's descriptor."""
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task waits for the engine")
+        self._reader = trio.lowlevel.current_task()
+
+        def abort(raise_cancel: object) -> trio.lowlevel.Abort:
+            self._reader = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _notify_closing(self, descriptor: int) -> None:
+        """In place of trio's, like `_wait_readable`."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            trio.lowlevel.reschedule(reader, outcome.Error(trio.ClosedResourceError("the engine is closed")))
+
+    def tell_reader(self) -> None:
+        if self._reader is not None and self.selector.has_ready:
+            reader, self._reader = self._reader, None
+            trio.lowlevel.reschedule(reader)
+
+    def _poll(self, timeout: float) -> Any:
+        """In place of trio's poll, once a turn: of the system's there is only the one that `run_sync_soon` wakes."""
+        self.tell_reader()
+        runner = runner_of_trio()
+        queue = runner.entry_queue
+        return runner.io_manager._epoll.poll(0) if queue.queue or queue.idempotent_queue else ()
 
     async def _serve(self) -> None:
         runner_of_trio().instruments = {}  # there are none, and a dict says so sooner than trio's own mapping
@@ -213,9 +339,3 @@ class TrioDriver(HostedDriver):
 
 def runner_of_trio() -> Any:
     return trio._core._run.GLOBAL_RUN_CONTEXT.runner
-
-
-def poll_nothing(manager: Any, timeout: float) -> Any:
-    """In place of trio's poll, once a turn: there is no descriptor but the one by which `run_sync_soon` wakes it."""
-    queue = runner_of_trio().entry_queue
-    return manager._epoll.poll(0) if queue.queue or queue.idempotent_queue else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from h1core.testing import MemoryClient, MemoryListener, MemoryNetwork, MemorySelector
 from h1core.testing.network import READ, WRITE, MemoryKey, _Stream
@@ -36,6 +36,8 @@ class SimStream(_Stream):
         self.has_fin = False
         """The server has ended its side in order."""
         self.was_accepted = False
+        self.is_read_ahead = False
+        """Somebody stands between this stream and the engine, and says by `tell_read` what that has read."""
         self.conn: WatchedConn | None = None
 
     def recv(self, size: int, /) -> bytes:
@@ -51,14 +53,19 @@ class SimStream(_Stream):
             if size < len(self.inbox):
                 world.driver.cut_short(self)
         data = super().recv(size)
+        if not self.is_read_ahead:
+            self.tell_read(data)
+        world.progressed()
+        return data
+
+    def tell_read(self, data: bytes) -> None:
+        """The engine has read something, or the end."""
         self.reads += 1
         if data:
             self.consumed += data
         else:
             self.end_seen = True
-        world.progressed()
-        world.trace.note(self.lane, "server", "reads", data)
-        return data
+        self.world.trace.note(self.lane, "server", "reads", data)
 
     def send(self, data: bytes | bytearray | memoryview, /) -> int:
         world = self.world
@@ -131,11 +138,16 @@ class SimListener(MemoryListener):
     world: World
 
     def accept(self) -> tuple[_Stream, tuple[str, int]]:
-        self.world.progressed()
-        stream, address = super().accept()
-        assert isinstance(stream, SimStream)
+        stream = self.take()
         self.world.accepted(stream)
-        return stream, address
+        return stream, ("127.0.0.1", 40000 + stream.fileno() % 20000)
+
+    def take(self) -> SimStream:
+        """Accept a connection of which the engine will be told later."""
+        self.world.progressed()
+        stream, _ = super().accept()
+        assert isinstance(stream, SimStream)
+        return stream
 
 
 def stream_of(client: MemoryClient) -> SimStream:
@@ -190,17 +202,31 @@ class SimSelector(MemorySelector):
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
         self._world = world
+        self.left = 0
+        """How much was still registered in the end."""
+
+    def close(self) -> None:
+        self.left = self.watched
+        super().close()
+
+    def _look(self) -> None:
+        """Let the world see that all is in order."""
+        self._world.see_step()
+
+    def _tell(self) -> None:
+        """Call for another round: what is ready now may still be so after this one."""
+        self.on_event()
 
     def select(self, timeout: float | None = None) -> list[tuple[MemoryKey, int]]:
         world, clock = self._world, self._world.clock
-        world.see_step()
+        self._look()
         until = inf if timeout is None else clock.now + max(0.0, timeout)
         while True:
             world.run_due()
             ready = [(key, events) for key in self._keys.values() if (events := key.fileobj.ready & key.events)]
             if ready:
                 self._disorder(ready)
-                self.on_event()
+                self._tell()
                 return ready
             if timeout is not None and timeout <= 0:
                 return ready
@@ -229,3 +255,20 @@ class SimSelector(MemorySelector):
                 if all(key is not other for other, _ in ready):
                     ready.append((key, key.events & dice.pick((READ, WRITE, READ | WRITE)) or key.events))
                     world.progressed()
+
+
+class SimDescriptorSelector(SimSelector):
+    """The same with a descriptor for an event loop to wait for: nobody is called, who waits is told in each turn."""
+
+    DESCRIPTOR: Final = 1 << 21
+    """No number of the system's."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        del self.on_event
+
+    def _tell(self) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self.DESCRIPTOR
