@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from h1core.config import Limits, Timeouts
 from h1core.drivers.asyncio_driver import Server
+from h1core.drivers.engine.pool import Job
 from h1core.testing.clock import WALL_CLOCK_START_S, FakeClock
 from h1core.testing.network import MemoryClient, MemoryNetwork
+from h1core.testing.workers import FakeWorkers
 
 THREADS_S: Final = 10.0
 """For threads of the application to come to an end of what they do, of real time."""
@@ -84,6 +86,7 @@ class AsyncioBackend:
         self._loop = FakeTimeLoop(self._clock)
         self._network = MemoryNetwork(self._clock)
         self._listener = self._network.listen()
+        self._workers = FakeWorkers[Job](lambda: self._loop.call_soon(self._run_job))
         self._is_ready = False
         self._server = Server(
             handler,
@@ -93,6 +96,7 @@ class AsyncioBackend:
             wall_clock=lambda: WALL_CLOCK_START_S + self._clock(),
             selector=self._network.selector,
             threads=threads,
+            workers=self._workers if threads else None,
         )
         self._task = self._loop.create_task(self._server.serve(ready=self._on_ready))
         self._jump_until(lambda: self._is_ready or self._task.done())
@@ -104,6 +108,10 @@ class AsyncioBackend:
 
     def _on_ready(self, addresses: list[Any]) -> None:
         self._is_ready = True
+
+    def _run_job(self) -> None:
+        self._workers.run_next()
+        self._server.wake()
 
     @property
     def now(self) -> float:

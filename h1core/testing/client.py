@@ -131,10 +131,10 @@ class Peer:
 class Client:
     """A client of an application: a handler, WSGI or ASGI, told apart as on the command line, or by `interface`.
 
-    `driver` is that of the command line: sync applications run on the selectors driver, inline, or with `threads` one
-    after the other as if on so many worker threads. Async ones run on asyncio, or on trio if that is asked for, with
-    their lifespan: on asyncio in this thread, on trio in one that works only while a call here waits for it. `limits`
-    and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError when the
+    `driver` is that of the command line: sync applications run on the selectors driver unless another is asked for,
+    inline, or with `threads` one after the other as if on so many worker threads. Async ones run on asyncio, or on trio
+    if that is asked for, with their lifespan: on asyncio in this thread, on trio in one that works only while a call
+    here waits for it. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError when the
     application is none or the driver cannot run it, RuntimeError when it does not start.
     """
 
@@ -160,11 +160,11 @@ class Client:
         if driver == "trio":
             from h1core.testing.trio_loop import TrioBackend
 
-            self._backend = TrioBackend(handler, limits, timeouts)
+            self._backend = TrioBackend(handler, threads, limits, timeouts)
         elif driver == "asyncio" or (driver == "auto" and is_async):
             from h1core.testing.asyncio_loop import AsyncioBackend
 
-            self._backend = AsyncioBackend(handler, 0, limits, timeouts)
+            self._backend = AsyncioBackend(handler, threads, limits, timeouts)
         else:
             from h1core.testing.loop import LoopBackend
 

@@ -12,13 +12,15 @@ import trio
 import trio.testing
 
 from h1core.app.exchange import StreamingHandler
-from h1core.app.handler import AsyncHandler
+from h1core.app.handler import AsyncHandler, Handler
 from h1core.config import Limits, Timeouts
+from h1core.drivers.engine.pool import Job
 from h1core.drivers.trio_driver import Server
 from h1core.drivers.trio_tasks import only_error
 from h1core.testing.clock import WALL_CLOCK_START_S
 from h1core.testing.network import MemoryClient
 from h1core.testing.trio_network import TrioMemoryNetwork
+from h1core.testing.workers import FakeWorkers
 
 T = TypeVar("T")
 
@@ -36,10 +38,15 @@ class TrioBackend:
     """A server on trio whose streams and clock are fakes."""
 
     def __init__(
-        self, handler: AsyncHandler | StreamingHandler, limits: Limits | None, timeouts: Timeouts | None
+        self,
+        handler: Handler | AsyncHandler | StreamingHandler,
+        threads: int,
+        limits: Limits | None,
+        timeouts: Timeouts | None,
     ) -> None:
         self._clock = trio.testing.MockClock(autojump_threshold=0)  # a startup may take its time
         self._handler = handler
+        self._threads = threads
         self._limits = limits
         self._timeouts = timeouts
         self._is_over = False
@@ -63,12 +70,15 @@ class TrioBackend:
         self._token = trio.lowlevel.current_trio_token()
         self._network = TrioMemoryNetwork()
         self._closing = trio.Event()
+        workers = FakeWorkers[Job](lambda: nursery.start_soon(self._run_job, workers))
         self._server = Server(
             self._handler,
             listeners=[self._network.listener],
             limits=self._limits,
             timeouts=self._timeouts,
             wall_clock=lambda: WALL_CLOCK_START_S + self._clock.current_time(),
+            threads=self._threads,
+            workers=workers if self._threads else None,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._server.serve)
@@ -78,6 +88,10 @@ class TrioBackend:
             await self._closing.wait()
             self._clock.autojump_threshold = 0  # a lifespan may take its time
             nursery.cancel_scope.cancel()
+
+    async def _run_job(self, workers: FakeWorkers[Job]) -> None:
+        workers.run_next()
+        self._server.wake()
 
     async def _watch_end(self) -> None:
         await self._server.ended.wait()

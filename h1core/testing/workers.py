@@ -1,6 +1,7 @@
 """Worker threads that are none: jobs run when a test says so."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 
@@ -18,17 +19,19 @@ class FakeWorkers(Generic[JobT]):
     """Give it to `Server(workers=...)`: requests that are ready wait in `jobs` until `run_next`.
 
     A job runs in the thread of the test, so one that streams must not have to wait for its client: keep its body below
-    `max_output_bytes`, or use real threads.
+    `max_output_bytes`, or use real threads. `on_submit` is called when a job has come to wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_submit: Callable[[], object] = lambda: None) -> None:
         self.jobs: deque[JobT] = deque()
         self.is_closed = False
+        self._on_submit = on_submit
         self._posted: deque[JobT] = deque()
 
     def submit(self, job: JobT) -> None:
         """Keep a job for later."""
         self.jobs.append(job)
+        self._on_submit()
 
     def post(self, job: JobT) -> None:
         """Keep what a job has to say for the next tick."""

@@ -173,6 +173,26 @@ def test_it_starts_no_thread_and_opens_no_socket(threads: int, monkeypatch: pyte
 # On both event loops.
 
 
+@on_both
+@pytest.mark.parametrize("threads", [0, 2])
+def test_workers_of_an_event_loop_are_none_either(driver: str, threads: int) -> None:
+    counts: list[int] = []
+
+    def handler(request: Request) -> Response:
+        counts.append(threading.active_count())
+        return echo(request)
+
+    with Client(handler, driver=driver, threads=threads, timeouts=Timeouts(keepalive_timeout=5)) as client:
+        before = threading.active_count()
+        peer = client.connect()
+        for target in (b"/a", b"/b"):
+            peer.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+            assert peer.answer().body == target
+        client.wait(5)
+        assert peer.sees_end
+    assert counts == [before] * 2
+
+
 async def clock(request: Request) -> Response:
     async def ticks() -> AsyncIterator[bytes]:
         while True:
