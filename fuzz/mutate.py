@@ -29,8 +29,8 @@ ENOUGH_FINDS = 20
 TITLE = """# Mutants
 
 Known bugs, put in one at a time by `fuzz/mutate.py`, which has written this table. The simulation runs seeds from 0
-until {enough} have failed, {most} at most, on the readiness loop, or on trio where the sentence says so. "First" is how
-many seeds it took; the share says what to expect of others.
+until {enough} have failed, {most} at most, on the selectors driver, or on asyncio or trio where the sentence says so.
+"First" is how many seeds it took; the share says what to expect of others.
 
 | mutant | what is wrong with it | first | share of seeds | invariants that found it |
 | --- | --- | --- | --- | --- |
@@ -85,7 +85,7 @@ def judge(name: str, most: int = MOST_SEEDS, enough: int = ENOUGH_FINDS, first: 
     patch = MUTANTS / f"{name}.patch"
     text = patch.read_text("utf-8")
     sentence = text.splitlines()[0]
-    driver = "trio" if "(trio" in sentence else "selectors"
+    driver = next((name for name in ("asyncio", "trio") if f"({name}" in sentence), "selectors")
     with tempfile.TemporaryDirectory(prefix="h1core-mutant-") as folder:
         tree = copy_of_tree(Path(folder))
         subprocess.run(["patch", "--quiet", "-p1", "--input", str(patch)], cwd=tree, check=True)

@@ -118,6 +118,8 @@ class Apps:
     interface: ClassVar[str] = "handlers"
     gets_whole: ClassVar[bool] = True
     """A request reaches it when all of it is there."""
+    both_ways: ClassVar[tuple[str, ...]] = ("echo", "stream")
+    """What a client asks for that sends and receives at once."""
     closes_once: ClassVar[bool] = False
     """What it hands out is to be closed once, and not just one or several times."""
 

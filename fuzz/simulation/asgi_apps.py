@@ -129,6 +129,35 @@ async def echo_stream(call: Call) -> None:
     raise Left
 
 
+async def talks(call: Call) -> None:
+    """Receives and sends at once, neither because of the other."""
+
+    async def read() -> None:
+        try:
+            await call.read()
+        except Left:
+            call.plan.breaks_off = True
+            nursery.cancel_scope.cancel()
+
+    await call.start()
+    async with anyio.create_task_group() as nursery:
+        nursery.start_soon(read)
+        await call.stream()
+    call.plan.listens = False
+    if call.plan.breaks_off:
+        raise Left
+    await call.end()
+
+
+async def sips(call: Call) -> None:
+    """Takes its time over each piece of the body."""
+    while (message := await call.receive())["type"] == "http.request" and message["more_body"]:
+        await call.sleep(call.plan.delay_s / 4)
+    if message["type"] == "http.disconnect":
+        raise Left
+    await call.answer()
+
+
 async def reads_part(call: Call) -> None:
     await call.receive()
     await call.answer()
@@ -291,6 +320,8 @@ KINDS: dict[str, Callable[[Call], Awaitable[None]]] = {
     "large": plain,
     "echo": echo,
     "echo_stream": echo_stream,
+    "talks": talks,
+    "sips": sips,
     "reads_part": reads_part,
     "reads_late": reads_late,
     "long_poll": long_poll,
@@ -302,11 +333,11 @@ KINDS: dict[str, Callable[[Call], Awaitable[None]]] = {
     "raises_at_last": raises_at_last,
     "answers_twice": answers_twice,
 }
-READING = frozenset({"echo", "echo_stream", "listens", "long_poll"})
-"""Those that want all of the request before the end of their response."""
+BOTH_WAYS = ("echo_stream", "talks")
+"""Those that send before they have received all."""
 
 CUTTING = frozenset("declared_short declared_long raises_midway ends_early".split())
-DELAYED = frozenset({"late", "long_poll", "works_on"})
+DELAYED = frozenset({"late", "long_poll", "sips", "works_on"})
 
 
 class AsgiApps(Apps):
@@ -314,6 +345,7 @@ class AsgiApps(Apps):
 
     interface: ClassVar[str] = "ASGI"
     gets_whole: ClassVar[bool] = False
+    both_ways: ClassVar[tuple[str, ...]] = (*BOTH_WAYS, "sips")
 
     def draw_kinds(self, dice: Dice) -> list[str]:
         return [*dice.some(tuple(KINDS), dice.pick((0.15, 0.5, 1.0))), "plain"]
@@ -322,13 +354,13 @@ class AsgiApps(Apps):
         return AsgiHandler(self._run)
 
     def expect(self, plan: Plan, sent: Sent) -> None:
-        if plan.kind == "echo_stream" and not sent.is_valid:
+        if plan.kind in BOTH_WAYS and not sent.is_valid:
             plan.kind = "echo"  # nobody knows how much of it comes
         kind = plan.kind
         plan.unit = plan.body = content_of(plan.number, plan.piece_bytes)
         if kind in DELAYED:
             plan.delay_s = self._dice.duration(self._swarm.longest_s)
-        if kind in IN_PIECES:
+        if kind in IN_PIECES or kind == "talks":
             self.draw_pieces(plan)
         elif kind in ("echo", "echo_stream"):
             plan.body = sent.body

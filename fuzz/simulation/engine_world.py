@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from h1core.drivers.engine import engine as engine_module
 from h1core.drivers.engine import response_body as response_body_module
 from h1core.drivers.engine.engine import Engine
-from h1core.drivers.engine.response_body import IteratorSource
+from h1core.drivers.engine.response_body import IteratorSource, WorkerSource
 from h1core.drivers.engine.session import Session
 from h1core.drivers.selectors_driver import Server
 
@@ -18,11 +18,13 @@ from h1core.server import ServerCore
 from h1core.server import core as core_module
 from h1core.testing.network import READ, WRITE
 
+from . import bounds
 from .apps import Apps
 from .invariants import Invariant, Violation, violated
 from .network import SimSelector, SimStream, SimWake
 from .sendfile import sendfile_swaps
 from .swaps import swapped
+from .waits import Waits
 from .watched import WatchedConn
 from .workers import SimCondition, SimPool, SimThreading
 from .wsgi_apps import WsgiApps
@@ -41,6 +43,7 @@ class EngineDriver:
         has_sendfile = isinstance(world.apps, WsgiApps) and world.dice.driver.chance(0.5)
         self._swaps = sendfile_swaps(world) if has_sendfile else ()
         self.selector = self.make_selector()
+        self.waits = Waits()
         self.pool: SimPool | None = None
         self._seen = (-1, -1, -1)
         if world.swarm.threads:
@@ -86,6 +89,7 @@ class EngineDriver:
             (core_module, "Conn", self.world.make_conn),
             (engine_module, "WakeChannel", SimWake),
             (response_body_module, "threading", SimThreading),
+            *self.waits.swaps(),
             *self._swaps,
         )
 
@@ -173,6 +177,9 @@ class EngineDriver:
         outstanding = self.core.backlog.outstanding
         if self.pool is not None and outstanding != self.pool.uncounted:
             violated(Invariant.SLOTS, f"{outstanding} requests are counted, workers have {self.pool.uncounted}")
+        bounds.see(bounds.of_engine(self.engine, self.world.swarm.threads, self.waits.coroutines))
+        for session in sessions.values():
+            bounds.see(bounds.of_session(session, self.world))
 
     def _see_registrations(self) -> None:
         """Each connection has its own socket, and just those that wait for something are registered."""
@@ -209,6 +216,7 @@ class EngineDriver:
             violated(Invariant.NOT_OVERLOOKED, "a connection has something to do, and no turn")
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
+        self.waits.see_sleep()
         for conn in touched:
             session = engine.sessions.get(conn)
             if session is not None:
@@ -225,11 +233,21 @@ class EngineDriver:
             violated(Invariant.NOT_OVERLOOKED, f"there is room for what is owed: {conn.clocks()}", conn.lane)
         if not conn.output_bytes and isinstance(session.source, IteratorSource):
             violated(Invariant.NOT_OVERLOOKED, "the application has more to say, and is not asked", conn.lane)
+        if isinstance(session.source, WorkerSource):
+            self._see_worker(session.source, conn)
         waits = b"\r\n\r\n" in conn._buffer.data.lstrip(b"\r\n")
         if not conn.output_bytes and not is_held and conn._is_their_turn() and waits:
             violated(Invariant.NOT_OVERLOOKED, "a request waits, and nobody waits for it", conn.lane)
         if session.waiters and conn.state is State.CLOSED:
             violated(Invariant.NOT_OVERLOOKED, "a coroutine waits for a connection that is over", conn.lane)
+
+    def _see_worker(self, source: WorkerSource, conn: WatchedConn) -> None:
+        """A worker that streams and the engine do not wait for each other."""
+        if source._waiting and not conn.output_bytes:
+            violated(Invariant.NOT_OVERLOOKED, "a worker has made a piece, and nobody sends it", conn.lane)
+        changed: Any = source._changed  # a SimCondition
+        if changed.is_waited_for and source._waiting_bytes <= source._max_bytes:
+            violated(Invariant.NOT_OVERLOOKED, "a worker waits for room, and there is some", conn.lane)
 
     def see_end(self) -> None:
         if self.selector.left:

@@ -23,6 +23,7 @@ from h1core.drivers import asyncio_driver, trio_driver
 from h1core.events import Request, Response
 from h1core.testing.asyncio_loop import FakeTimeLoop
 
+from . import bounds
 from .apps import Apps, Pieces, Plan
 from .asgi_apps import AsgiApps
 from .dice import Dice
@@ -186,6 +187,12 @@ class AsyncioDriver(HostedDriver):
 
     def tell_reader(self) -> None:
         """The loop looks by itself."""
+
+    def see_step(self) -> None:
+        super().see_step()
+        ready = self._loop._ready  # type: ignore[attr-defined]  # as above
+        rounds = sum(handle._callback == self.server._on_wake for handle in ready)
+        bounds.see(iter([("rounds are asked for", rounds, 1)]))
 
     def serve(self) -> None:
         loop = self._loop = SimLoop(self)

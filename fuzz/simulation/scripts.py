@@ -36,10 +36,12 @@ class Scripts:
     def many(self, peer: Peer) -> list[Sent]:
         return [self.one(peer) for _ in range(1 + self.dice.below(self.swarm.requests))]
 
-    def with_body(self, peer: Peer, size: int, framing: str = "", *, expects: bool = False) -> Sent:
+    def with_body(
+        self, peer: Peer, size: int, framing: str = "", *, expects: bool = False, kind: str | None = None
+    ) -> Sent:
         number = len(self.make.made)
         body = (b"{%d}" % number * size)[:size]
-        return self.one(peer, None, self.make.request(b"POST", body, framing=framing, expects=expects))
+        return self.one(peer, kind, self.make.request(b"POST", body, framing=framing, expects=expects))
 
     @property
     def body_bytes(self) -> int:
@@ -114,6 +116,28 @@ class Scripts:
             sent = self.make.request(b"GET", extra=fields, closes=False)
             yield from peer.send(self.one(peer, "plain", sent), self.one(peer))
         yield from peer.await_end(5.0)
+        yield from peer.leave()
+
+    def talker(self, peer: Peer) -> Script:
+        """Sends a body and reads what comes of it at once, through little room."""
+        peer.client.widen(self.dice.pick((50, 4000, 1 << 20)))
+        step = self.dice.pick((10, 400, 4000))
+        for _ in range(1 + self.dice.below(min(self.swarm.requests, 4))):
+            kind = self.dice.pick(self.world.apps.both_ways) if self.dice.chance(0.8) else None
+            size = max(self.body_bytes, self.body_bytes)  # drawn twice: long ones more often
+            sent = self.with_body(peer, size, kind=kind)
+            peer.begin(sent)
+            step = max(step, len(sent.wire) // 60)
+            for at in range(0, len(sent.wire), step):
+                if peer.sees_end:
+                    return
+                peer.put(sent.wire[at : at + step])
+                peer.take()
+                if not self.dice.below(8):
+                    yield from peer.pause()
+                else:
+                    yield self.dice.random() / 256
+            yield from peer.await_responses(len(peer.sent))
         yield from peer.leave()
 
     # Clients that are slow

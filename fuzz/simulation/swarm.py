@@ -8,7 +8,7 @@ from .dice import Dice
 
 PEERS = (
     "keep_alive pipeliner dripper never_reader slow_reader half_closer resetter idle_holder expect_waiter long_body "
-    "short_body garbage tls_hello upgrader oversize http10 flood come_and_go stubborn_sender"
+    "short_body garbage tls_hello upgrader oversize http10 flood come_and_go stubborn_sender talker"
 ).split()
 
 APPS = (

@@ -10,6 +10,7 @@ from h1core.http1.receiving import READING
 from h1core.http1.state import CloseReason, Disposition, State
 from h1core.http1.timers import NEVER
 
+from . import bounds
 from .invariants import Invariant, violated
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class WatchedConn(Conn):
     """Checks the core's own promises in every call, and remembers what came out."""
 
     __slots__ = (
-        "_most_owed",
         "_old",
         "_old_reason",
         "_old_state",
@@ -88,7 +88,6 @@ class WatchedConn(Conn):
         self._seen_requests = 0
         self._seen: tuple[object, ...] = ()
         """What was looked at last; as long as it is the same, it need not be looked at again."""
-        self._most_owed = self._limits.max_output_bytes + world.largest_piece
         self.world.trace.note_extra(self.lane, "conn", "state", State.HEAD.name)
         self._look("accepted", earned_s=0.0)
 
@@ -171,6 +170,7 @@ class WatchedConn(Conn):
                 if self._old_reason is not None:
                     reason = self._old_reason.name
                     violated(Invariant.IN_ORDER, f"a request comes although the end was decided: {reason}", self.lane)
+                bounds.see(bounds.of_request(event, self._limits), self.lane)
                 self.received.append(Received(event))
                 self.whole_at = self.world.clock.now
                 if len(self.received) > self._limits.max_requests_per_connection:
@@ -181,10 +181,12 @@ class WatchedConn(Conn):
                 violated(Invariant.IN_ORDER, f"{type(event).__name__} belongs to no request", self.lane)
             elif type(event) is Data:
                 received.body += bytes(event.data)
+                bounds.see(bounds.of_body(received, self._limits), self.lane)
             elif type(event) is EndOfMessage:
                 received.is_whole = True
                 self.whole_at = self.world.clock.now
                 received.trailers = tuple(event.trailers)
+                bounds.see(bounds.of_body(received, self._limits), self.lane)
 
     def _look(self, call: str, earned_s: float | None = None, taken_s: float = 0.0) -> None:
         state = self._state
@@ -220,7 +222,7 @@ class WatchedConn(Conn):
                 violated(Invariant.IN_ORDER, f"after its end a connection wants something: {self.clocks()}", self.lane)
             return
         self._see_owed(state, new)
-        self._see_bounds()
+        bounds.see(bounds.of_conn(self, self.world), self.lane)
 
     def _see_timers(self, call: str, new: tuple[float, ...], earned_s: float | None, taken_s: float) -> None:
         now, t = self.world.clock.now, self._timeouts
@@ -285,15 +287,6 @@ class WatchedConn(Conn):
             what = "a drained connection has no deadline"
         if what is not None:
             violated(Invariant.OWING, f"{what}: {self.clocks()}", self.lane)
-
-    def _see_bounds(self) -> None:
-        limits = self._limits
-        if len(self._buffer.data) > limits.max_buffer_bytes + self.world.read_ahead_bytes:
-            violated(Invariant.BOUNDED, f"{len(self._buffer.data)} bytes wait to be parsed", self.lane)
-        # One read of pipelined requests that were let in while there was room may each add an answer of our own.
-        if self._out.size > self._most_owed:
-            most = self._most_owed
-            violated(Invariant.BOUNDED, f"{self._out.size} bytes wait to be sent, {most} are allowed", self.lane)
 
     def _see_close(self) -> None:
         """A transport is closed when the peer has closed, has had its time, or sends without end."""

@@ -45,6 +45,11 @@ class SimCondition:
         if fiber is not None:
             self.pool.resume_soon(fiber)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits, and was not told to go on."""
+        return self._waiting is not None
+
 
 class SimThreading:
     """The part of `threading` that pool.py uses when it starts no thread."""

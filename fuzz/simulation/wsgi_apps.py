@@ -359,6 +359,7 @@ class WsgiApps(Apps):
     """Plans, and the one WSGI application that carries them out."""
 
     interface: ClassVar[str] = "WSGI"
+    both_ways: ClassVar[tuple[str, ...]] = ("echo", "write")
     closes_once: ClassVar[bool] = True
 
     def draw_kinds(self, dice: Dice) -> list[str]:
