@@ -69,7 +69,7 @@ class Server(HostedServer):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._is_woken = False
-        self._patience: asyncio.Timeout | None = None
+        self._wait_timeout: asyncio.Timeout | None = None
 
     # Running
 
@@ -125,7 +125,7 @@ class Server(HostedServer):
                 loop.add_reader(descriptor, self._do_round)
             ready([bound_address(listener) for listener in self._listeners])
             self.wake()
-            self._obey()
+            self._apply_requests()
             await self._ended
         finally:
             if descriptor is not None:
@@ -221,18 +221,18 @@ class Server(HostedServer):
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
         """Wait for a signal; whether it came by the deadline. A cancellation of `serve` comes only once."""
         try:
-            async with asyncio.timeout_at(None if deadline == inf else deadline) as self._patience:
-                self._obey()
+            async with asyncio.timeout_at(None if deadline == inf else deadline) as self._wait_timeout:
+                self._apply_requests()
                 await signal.wait()
         except TimeoutError:
             return False
         finally:
-            self._patience = None
+            self._wait_timeout = None
         return True
 
-    def _hurry(self, deadline: float) -> None:
-        if self._patience is not None and deadline < (self._patience.when() or inf):
-            self._patience.reschedule(deadline)
+    def _limit_wait(self, deadline: float) -> None:
+        if self._wait_timeout is not None and deadline < (self._wait_timeout.when() or inf):
+            self._wait_timeout.reschedule(deadline)
 
 
 async def serve(

@@ -45,10 +45,10 @@ class Server(HostedServer):
         self._token: trio.lowlevel.TrioToken | None = None
         self._sleep = trio.CancelScope()
         self._is_woken = False
-        self._is_leading = False  # the task that leads is about to look whether it is woken
+        self._is_in_rounds = False  # the task in `_run_rounds` is about to look at `_is_woken`
         self.ended = trio.Event()
         """Set when the server has drained or was stopped."""
-        self._patience: trio.CancelScope | None = None
+        self._wait_scope: trio.CancelScope | None = None
 
     # Running
 
@@ -111,10 +111,10 @@ class Server(HostedServer):
                 descriptor = engine.watch(self.wake)
                 self._nursery.start_soon(self._keep_time)
                 if descriptor is not None:
-                    self._nursery.start_soon(self._lead, descriptor)
+                    self._nursery.start_soon(self._run_rounds, descriptor)
                 task_status.started([bound_address(listener) for listener in self._listeners])
                 self.wake()
-                self._obey()
+                self._apply_requests()
                 await self.ended.wait()
             finally:
                 if descriptor is not None:
@@ -145,32 +145,32 @@ class Server(HostedServer):
 
     # Rounds
 
-    async def _lead(self, descriptor: int) -> None:
-        """Do a round when the engine's descriptor is readable, or it was asked for, until another task leads."""
+    async def _run_rounds(self, descriptor: int) -> None:
+        """Do a round when the engine's descriptor is readable, or it was asked for, until another task does them."""
         context = copy_context()
         while not self.engine.is_stopping:
-            self._is_leading = self._is_woken
+            self._is_in_rounds = self._is_woken
             try:
                 await (trio.lowlevel.checkpoint() if self._is_woken else trio.lowlevel.wait_readable(descriptor))
             except trio.ClosedResourceError:
                 return  # the server has ended
-            self._is_leading = True
+            self._is_in_rounds = True
             self._do_round()
             new_exchanges = self.engine.new_exchanges
             for _ in range(len(new_exchanges)):  # those that come of these have their turn in the next round
-                has_waited = await run_in_steps(new_exchanges.popleft().run(), self._let_another_lead)
+                has_waited = await run_in_steps(new_exchanges.popleft().run(), self._hand_over)
                 if has_waited:
                     return
                 if has_changed(context):
-                    self._let_another_lead()
+                    self._hand_over()
                     return
 
-    def _let_another_lead(self) -> None:
+    def _hand_over(self) -> None:
         """Let another task do the rounds; this one has a coroutine that waits, or has changed its context."""
         self._start_exchanges()
         descriptor = self.engine.watch(self.wake)
         assert descriptor is not None
-        self._context.run(self._nursery.start_soon, self._lead, descriptor)
+        self._context.run(self._nursery.start_soon, self._run_rounds, descriptor)
 
     async def _keep_time(self) -> None:
         """Do a round when the next deadline has come, and when the engine asks for one."""
@@ -222,7 +222,7 @@ class Server(HostedServer):
         """Let a round come soon."""
         if not self._is_woken:
             self._is_woken = True
-            if not self._is_leading:
+            if not self._is_in_rounds:
                 self._sleep.cancel()
 
     def wrong_loop_hint(self, error: BaseException) -> str | None:
@@ -240,15 +240,15 @@ class Server(HostedServer):
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
         """Wait for a signal; whether it came by the deadline."""
         with trio.CancelScope(deadline=deadline, shield=shield) as scope:
-            self._patience = scope
-            self._obey()
+            self._wait_scope = scope
+            self._apply_requests()
             await signal.wait()
-        self._patience = None
+        self._wait_scope = None
         return not scope.cancelled_caught
 
-    def _hurry(self, deadline: float) -> None:
-        if self._patience is not None:
-            self._patience.deadline = min(self._patience.deadline, deadline)
+    def _limit_wait(self, deadline: float) -> None:
+        if self._wait_scope is not None:
+            self._wait_scope.deadline = min(self._wait_scope.deadline, deadline)
 
 
 async def serve(

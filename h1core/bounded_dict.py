@@ -1,4 +1,4 @@
-"""Tables of what came before, bounded, because a peer or an application may say what goes into them."""
+"""A bounded cache: a peer or an application may decide what goes into it."""
 
 from typing import TypeVar
 
@@ -6,11 +6,15 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def keep(table: dict[K, V], most: int, key: K, value: V) -> None:
-    """Put something into a table of at most `most` entries. A full one is emptied first: what is asked for comes again.
+class BoundedDict(dict[K, V]):
+    """A dict of at most `max_entries`. A full one is emptied when another entry comes: what is used comes again."""
 
-    Never raises.
-    """
-    if len(table) >= most:
-        table.clear()
-    table[key] = value
+    __slots__ = ("_max_entries",)
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if len(self) >= self._max_entries:
+            self.clear()
+        super().__setitem__(key, value)

@@ -92,7 +92,6 @@ DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {
 }
 """What makes the server of each --driver."""
 
-
 DEFAULT_THREADS: Final = {"wsgi": 4}
 """By interface, where it is not 0."""
 

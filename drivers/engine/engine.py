@@ -170,7 +170,7 @@ class Engine:
 
     def _do_round(self, max_wait: float | None) -> None:
         if self._acceptor.is_stale:
-            self._acceptor.listen_or_rest()
+            self._acceptor.update_listening()
         unfinished, self.unfinished = self.unfinished, {}
         behind: list[tuple[object, int]] = []
         events = self.selector.select(0 if max_wait == 0 or unfinished else self._wait_s(max_wait))
@@ -206,7 +206,7 @@ class Engine:
         if workers is not None and workers.has_ready_jobs:
             workers.submit_jobs()
         if self._acceptor.is_stale:
-            self._acceptor.listen_or_rest()  # now: nothing else may call for another round
+            self._acceptor.update_listening()  # now: nothing else may call for another round
 
     def _do_due(self, seen_at: float, turns: int) -> None:
         """Do what was due at an instant; `turns` is how many connections have had theirs in this round."""
@@ -260,11 +260,11 @@ class Engine:
         return self._host
 
     def wake(self) -> None:
-        """Let the host call `tick` soon, unless it is in one."""
-        if not self._is_ticking and self._host is not None:
+        """Let the host call `tick` soon, unless it is in one, or the engine is closed: the loop may be, too."""
+        if not (self._is_ticking or self._is_closed) and self._host is not None:
             self._host.wake()
 
-    def give_turn(self, session: Session) -> None:
+    def schedule_turn(self, session: Session) -> None:
         """Give a session a turn in the next tick."""
         self.unfinished[session] = None
         self.wake()

@@ -8,7 +8,7 @@ read by the engine: `receive` takes pieces from `_inbox`, and says that it wants
 paused as soon as one read has come, so the inbox never holds more than that.
 
 A coroutine may go on after its response. The next request of the connection does not wait for it: in the next turn the
-session leaves it to itself (`Session._leave_exchange`).
+session leaves it to itself (`Session._detach_exchange`).
 """
 
 import logging
@@ -66,19 +66,8 @@ class EngineExchange(Exchange):
     """
 
     __slots__ = (
-        "_body_is_over",
-        "_ended_early",
-        "_engine",
-        "_handler",
-        "_has_left",
-        "_inbox",
-        "_is_over",
-        "_is_receiving",
-        "_lost_body",
-        "_progress",
-        "_session",
-        "_turn",
-        "task",
+        *"_body_is_over _ended_early _engine _handler _inbox _is_over _is_receiving".split(),
+        *"_lost_body _progress _session _turn _was_told_gone task".split(),
     )
 
     def __init__(self, engine: "Engine", session: Session, request: Request, handler: ExchangeHandler) -> None:
@@ -91,8 +80,8 @@ class EngineExchange(Exchange):
         self._is_receiving = False
         self._ended_early: bool | None = None
         """The peer closed its side along with its request; None until that was looked at."""
-        self._has_left = False
-        """The handler was told that nobody waits for more."""
+        self._was_told_gone = False
+        """The handler was told that its client is gone."""
         self._lost_body = False
         """The handler was told that the rest of the request body will not come."""
         self._progress = NONE
@@ -148,12 +137,12 @@ class EngineExchange(Exchange):
         if not self._body_is_over:
             self._inbox.extend(events[1:])  # type: ignore[arg-type]  # the session has looked at their types
 
-    def cancel_if_gone(self) -> None:
+    def cancel_if_disconnected(self) -> None:
         """Cancel the task if its client is gone, where that is asked for. Never raises."""
         session = self._session
-        is_gone = session.is_gone if self._progress is NONE else session.conn.state is CLOSED
+        is_gone = session.is_disconnected if self._progress is NONE else session.conn.state is CLOSED
         if self.may_be_cancelled and self.task is not None and is_gone and not self.is_complete:
-            self._has_left = True
+            self._was_told_gone = True
             self.task.cancel()
 
     def _fail(self, error: BaseException) -> None:
@@ -162,11 +151,11 @@ class EngineExchange(Exchange):
         conn = session.conn
         is_gone = conn.state in OVER
         is_cancelled = not isinstance(error, (Exception, SystemExit))
-        if is_cancelled and self._has_left:
+        if is_cancelled and self._was_told_gone:
             conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for that
         elif is_cancelled and (is_gone or self._engine.is_stopping):
             pass  # cancelled along with the server
-        elif _is_disconnected(error) and (is_gone or self.is_complete or self._has_left or self._lost_body):
+        elif _is_disconnected(error) and (is_gone or self.is_complete or self._was_told_gone or self._lost_body):
             level = logging.INFO if error.__cause__ else logging.DEBUG
             logger.log(level, "%s: %s", request_line(request), error)
             if not self.is_complete and not is_gone:
@@ -225,7 +214,7 @@ class EngineExchange(Exchange):
         if piece and inbox and type(inbox[0]) is EndOfMessage:
             await self.receive()
         if self._body_is_over:
-            self._look_for_end()
+            self._poll_end()
         return piece, not self._body_is_over
 
     async def _next_piece(self) -> bytes:
@@ -248,7 +237,7 @@ class EngineExchange(Exchange):
                 session.write_out()  # 100 Continue
             if session.io.last_read_was_full:
                 await self._take_turn()
-                session.look()
+                session.poll_input()
             if not inbox:
                 await session.wait_for_change()
         return b""
@@ -281,11 +270,11 @@ class EngineExchange(Exchange):
         self._check_current()
         session = self._session
         if type(event) is Response:
-            self._look_for_end()
+            self._poll_end()
         if session.conn.state in OVER:
-            await self._raise_gone()
+            await self._raise_disconnected()
         if type(event) in PIECES and self.request.method == b"HEAD":
-            session.look()  # an endless body must see at some time that nobody is there
+            session.poll_input()  # an endless body must see at some time that nobody is there
             await self._take_turn()
             return
         session.conn.send(event)
@@ -326,14 +315,14 @@ class EngineExchange(Exchange):
         session = self._session
         conn = session.conn
         if self._progress is not COMPLETE and conn.state in OVER:
-            await self._raise_gone()
+            await self._raise_disconnected()
         if session.write_out():
             await self._take_turn()
         else:
             while conn.output_bytes:
                 await session.wait_for_change()
         if self._progress is not COMPLETE and conn.state is CLOSED:
-            await self._raise_gone()
+            await self._raise_disconnected()
 
     async def _take_turn(self) -> None:
         """Count an operation that did not wait; after some of them, let others run."""
@@ -342,7 +331,7 @@ class EngineExchange(Exchange):
             self._turn = 0
             await self._engine.host.checkpoint()
 
-    async def _raise_gone(self) -> None:
+    async def _raise_disconnected(self) -> None:
         """Say that the client is gone; first to a task that waits for it, which may want to cancel this one."""
         await self._engine.host.checkpoint()
         await self._engine.host.checkpoint()
@@ -350,32 +339,32 @@ class EngineExchange(Exchange):
 
     # Waiting for the client to leave
 
-    async def disconnected(self) -> None:
+    async def wait_disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received."""
-        while not self._session.is_gone:
+        while not self._session.is_disconnected:
             await self._session.wait_for_change()
 
-    async def left(self) -> None:
+    async def wait_client_gone(self) -> None:
         """Return when nobody waits for more of the response."""
-        if self._has_left:
+        if self._was_told_gone:
             await self._engine.host.checkpoint()  # some ask again and again
             return
         session = self._session
         if self._is_current():
-            self._look_for_end()
-            session.look()  # who asks in a cancelled scope gets no further than to here
+            self._poll_end()
+            session.poll_input()  # who asks in a cancelled scope gets no further than to here
         while self._is_current() and session.conn.state not in OVER:
-            if session.is_gone and not self._ended_early:
+            if session.is_disconnected and not self._ended_early:
                 break
             await session.wait_for_change()
-        self._has_left = True
+        self._was_told_gone = True
 
-    def _look_for_end(self) -> None:
+    def _poll_end(self) -> None:
         """Once the request is all there, see whether the peer closed its side along with it."""
         state = self._session.conn.state
         if self._ended_early is None and state is not RECEIVING and state is not DUPLEX:
-            self._session.look()
-            self._ended_early = self._session.is_gone
+            self._session.poll_input()
+            self._ended_early = self._session.is_disconnected
 
 
 def _ends_the_process(error: BaseException) -> bool:

@@ -20,20 +20,15 @@ class Host(Protocol):
 
     def new_signal(self) -> Signal:
         """A signal that is not set."""
-        ...
 
     async def checkpoint(self) -> None:
         """Let other tasks run. Raises only what cancels the task."""
-        ...
 
     def cancel_scope(self, exchange: "EngineExchange") -> AbstractContextManager[object]:
         """A context in which `exchange.task.cancel()` cancels the task."""
-        ...
 
     def wake(self) -> None:
         """Call `Engine.tick` soon: something changed outside of a tick. Never raises."""
-        ...
 
     def wrong_loop_hint(self, error: BaseException) -> str | None:
         """What to tell the user of an application that was written for another event loop; None for other errors."""
-        ...

@@ -18,7 +18,6 @@ from .host import Host, Signal
 LIFESPAN_GRACE_S: Final = 5.0
 """For the application's shutdown, when the time for the drain is used up, or the server was stopped at once."""
 
-
 DEFAULT_THREADS: Final = 4
 """For sync handlers: on the loop they would hold up the other tasks."""
 
@@ -45,12 +44,12 @@ class HostedServer(Host, ABC):
     def begin_drain(self) -> None:
         """Finish what is in flight, accept nothing more, and then end `serve`. From any thread or signal handler."""
         self._drain_asked = True
-        self._call_soon(self._obey)
+        self._call_soon(self._apply_requests)
 
     def stop(self) -> None:
         """End `serve` now, cutting every connection. From any thread or signal handler."""
         self._stop_asked = True
-        self._call_soon(self._obey)
+        self._call_soon(self._apply_requests)
 
     @property
     def engine(self) -> Engine:
@@ -64,13 +63,13 @@ class HostedServer(Host, ABC):
         """The policy, for questions. Raises LocalError before the server serves."""
         return self.engine.core
 
-    def _obey(self) -> None:
+    def _apply_requests(self) -> None:
         """Do what `begin_drain` and `stop` have asked for."""
         if not (self._drain_asked or self._stop_asked):
             return
         engine = self._engine
         if engine is None:
-            self._hurry(self.now())  # the startup is given up
+            self._limit_wait(self.now())  # the startup is given up
             return
         if self._stop_asked:
             engine.stop()
@@ -78,7 +77,7 @@ class HostedServer(Host, ABC):
             self._drain_until = self.now() + engine.core.timeouts.drain_timeout
             engine.begin_drain()
         self.wake()
-        self._hurry(self._lifespan_deadline())
+        self._limit_wait(self._lifespan_deadline())
 
     def _lifespan_deadline(self) -> float:
         """When the application's shutdown must be over."""
@@ -87,7 +86,7 @@ class HostedServer(Host, ABC):
 
     @abstractmethod
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
-        """Wait for a signal; whether it came by the deadline, which `_hurry` may bring nearer.
+        """Wait for a signal; whether it came by the deadline, which `_limit_wait` may bring nearer.
 
         With `shield` the wait goes on although the server is cancelled.
         """
@@ -101,7 +100,7 @@ class HostedServer(Host, ABC):
         """Call something in the event loop, from any thread or signal handler. Nothing happens when none runs."""
 
     @abstractmethod
-    def _hurry(self, deadline: float) -> None:
+    def _limit_wait(self, deadline: float) -> None:
         """Wait for the lifespan until then at most, if it is waited for."""
 
 

@@ -39,16 +39,8 @@ class Job:
     """One request on its way through a worker. `owner` is the engine's own, and never looked at here."""
 
     __slots__ = (
-        "_is_wanted",
-        "_ready_at",
-        "_work",
-        "_written",
-        "first",
-        "is_counted",
-        "is_over",
-        "owner",
-        "request",
-        "source",
+        *"first is_counted is_over owner request source".split(),
+        *"_is_wanted _ready_at _work _written".split(),
     )
 
     def __init__(self, owner: object, request: Request, ready_at: float, work: Work) -> None:
@@ -148,19 +140,15 @@ class Workers(Protocol):
 
     def submit(self, job: Job) -> None:
         """Let a worker run a job, in the order of submission."""
-        ...
 
     def post(self, job: Job) -> None:
         """Let the engine look at a job; called by workers."""
-        ...
 
     def take_posted(self) -> list[Job]:
         """The jobs to look at, in the order in which they were posted."""
-        ...
 
     def close(self) -> None:
         """Let workers end as soon as they are free; nobody waits for them."""
-        ...
 
 
 class Pool:

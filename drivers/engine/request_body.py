@@ -1,10 +1,19 @@
 """Where the body of a request lies while it comes: in memory while it is small, then in a temporary file."""
 
 import contextlib
+import logging
 import tempfile
 from typing import BinaryIO
 
+from h1core.app.reply import own_response, request_line
+from h1core.app.request_collector import RequestCollector
+from h1core.events import Event, Request
+from h1core.http1.conn import Conn
 from h1core.http1.output import Buffer
+from h1core.http1.state import CloseReason
+from h1core.http1.writer import error_response
+
+logger = logging.getLogger("h1core.server")
 
 
 class BodySpool:
@@ -45,3 +54,16 @@ class BodySpool:
             with contextlib.suppress(OSError):  # of writing what was buffered; it is closed all the same
                 self._file.close()
             self._file = None
+
+
+def collect(collector: RequestCollector, event: Event, conn: Conn) -> Request | None:
+    """Collect a part of a request; the request, once it is whole. Where there is no room for it, a 500 is the last."""
+    try:
+        return collector.take(event)
+    except OSError as error:
+        request = collector.give_up()
+        assert request is not None
+        logger.error("the body of %s cannot be kept: %s", request_line(request), error)
+        conn.close_after_response(CloseReason.APPLICATION_FAILED)
+        conn.send(own_response(request, error_response(500, "The server cannot keep the request body.")))
+        return None

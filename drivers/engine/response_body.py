@@ -47,11 +47,9 @@ class BodySource(Protocol):
 
     def next_piece(self) -> bytes | FileSlice | NoPiece:
         """The next piece, PENDING or END. Raises what the application raised."""
-        ...
 
     def close(self) -> None:
         """No further piece is wanted. Never raises."""
-        ...
 
 
 def send_pieces(conn: Conn, source: BodySource, max_output_bytes: int) -> NoPiece:

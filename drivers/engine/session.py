@@ -16,24 +16,22 @@ owed. The selector is called only when that changes, which for ordinary requests
 While the application has the request, the session has a `job` that a worker thread has (nothing is read until it has
 come back), or an `exchange` that a coroutine has, which calls `write_out`, `look` and `wait_for_change` between two
 ticks. With a `source` the response has begun, and the engine takes the rest of its body from there.
-
-Nothing here decides about time, numbers or protocol: `Conn` and `ServerCore` do.
 """
 
 import logging
 from typing import TYPE_CHECKING, Final
 
-from h1core.app.reply import address_text, own_response, request_line
+from h1core.app.reply import address_text, request_line
 from h1core.app.request_collector import RequestCollector
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, Disposition, State
-from h1core.http1.writer import error_response
 from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
 
 from ..net.transport import READ, WRITE, Transport, endpoints_of
 from .connection_io import ConnectionIO
 from .host import Signal
+from .request_body import collect
 from .response_body import END, MORE, BodySource, send_pieces
 from .responses import send_first
 
@@ -87,7 +85,7 @@ class Session:
         """
         is_blocked = False
         try:
-            if self.exchange is not None and not self._leave_exchange():
+            if self.exchange is not None and not self._detach_exchange():
                 self.io.stop_reading()
                 return
             events = self.io.receive(self._engine.idle_read_bytes)
@@ -135,7 +133,11 @@ class Session:
 
     def read(self) -> list[Event] | None:
         """Read once, and return what came of it; None when nothing is to be read now."""
-        return self.io.receive(self.conn.receive_bytes) if self._wants_read() and not self._is_held_back() else None
+        return (
+            self.io.receive(self.conn.receive_bytes)
+            if self._wants_read() and not self._waits_for_background()
+            else None
+        )
 
     def _wants_read(self) -> bool:
         """Whether reading can bring something that is wanted now. While a coroutine has a whole request, nothing is,
@@ -157,11 +159,11 @@ class Session:
             if self.waiters:
                 self.notify()
             if self.exchange is not None:
-                self.exchange.cancel_if_gone()
+                self.exchange.cancel_if_disconnected()
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
 
-    def look(self) -> None:
+    def poll_input(self) -> None:
         """Read what has come by now, outside of a tick. Never raises."""
         self.pump(self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else [])
 
@@ -175,7 +177,7 @@ class Session:
             taken += len(events)
             if self.source is not None:
                 has_more = self._stream()
-            may_go_on = taken < EVENTS_PER_TURN and not self._is_held_back()
+            may_go_on = taken < EVENTS_PER_TURN and not self._waits_for_background()
             events = conn.next_events() if may_go_on else []
             if events:
                 continue
@@ -205,21 +207,12 @@ class Session:
             self.exchange.take(event)
 
     def _collect(self, collector: RequestCollector, event: Event) -> None:
-        """Collect a request, and answer it once it is whole. If there is no room for it, that is the last answer."""
-        conn = self.conn
-        try:
-            request = collector.take(event)
-        except OSError as error:
-            given_up = collector.give_up()
-            assert given_up is not None
-            logger.error("the body of %s cannot be kept: %s", request_line(given_up), error)
-            conn.close_after_response(CloseReason.APPLICATION_FAILED)
-            conn.send(own_response(given_up, error_response(500, "The server cannot keep the request body.")))
-            return
+        """Collect a request, and answer it once it is whole."""
+        request = collect(collector, event, self.conn)
         if request is not None:
             self._engine.answer(self, request)
         elif type(event) is Request:
-            conn.resume_body()
+            self.conn.resume_body()
 
     # Responses
 
@@ -272,7 +265,7 @@ class Session:
                 if look_at is not None and look_at <= conn.next_deadline:  # type: ignore[operator]  # idle has one
                     return True  # fast path: there is nothing to settle
             if self.exchange is not None and self.exchange.is_complete:
-                self._engine.give_turn(self)  # there may be another request, also if the coroutine goes on
+                self._engine.schedule_turn(self)  # there may be another request, also if the coroutine goes on
                 if conn.state is HEAD and not conn.output_bytes and not self.waiters:
                     return True  # fast path: it is settled in that turn, or before the next request
             self.settle()
@@ -302,7 +295,7 @@ class Session:
             signal.set()
 
     @property
-    def is_gone(self) -> bool:
+    def is_disconnected(self) -> bool:
         """Whether the peer has closed its side, or the connection is over."""
         return self.io.sees_end or self.conn.state in OVER
 
@@ -322,12 +315,12 @@ class Session:
                 self.cut(error)
             engine.wake()
 
-    def _is_held_back(self) -> bool:
+    def _waits_for_background(self) -> bool:
         """Whether the next request must wait for a coroutine that goes on after its response; else it is left."""
         exchange = self.exchange
-        return exchange is not None and exchange.is_complete and not self._leave_exchange()
+        return exchange is not None and exchange.is_complete and not self._detach_exchange()
 
-    def _leave_exchange(self) -> bool:
+    def _detach_exchange(self) -> bool:
         """Go on without a coroutine whose response is complete; whether that may be."""
         assert self.exchange is not None
         if not self._engine.core.background_begins():
@@ -399,10 +392,9 @@ class Session:
         """Tell the coroutine that the connection is over; whether its place is free although the coroutine still runs.
         It is not while that works on a response: or who asks and leaves, again and again, could start any number.
         """
-        if self.waiters:
-            self.notify()
-        if exchange.is_complete and self._leave_exchange():
+        self.notify()
+        if exchange.is_complete and self._detach_exchange():
             return True
         self._engine.detached[exchange] = self.exchange_over
-        exchange.cancel_if_gone()
+        exchange.cancel_if_disconnected()
         return False

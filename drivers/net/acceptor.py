@@ -33,12 +33,12 @@ class Acceptor:
         self._selector = selector
         self.is_listening = False
         self.is_stale = True
-        """Whether newcomers may be accepted can have changed: `listen_or_rest` is to be called."""
+        """Whether newcomers may be accepted can have changed: `update_listening` is to be called."""
         self._is_reported = False
         self._spare_fd: int | None = None
         self._keep_spare_fd()
 
-    def listen_or_rest(self) -> None:
+    def update_listening(self) -> None:
         """Wait for newcomers if they may be accepted, else wait for none."""
         self.is_stale = False
         may_accept = self._core.may_accept
@@ -66,9 +66,9 @@ class Acceptor:
             except ConnectionError:
                 continue  # it was reset while it waited; the next one may be fine
             except OSError as error:
-                self._rest_after(error)
+                self._pause_after(error)
                 if error.errno in OUT_OF_RESOURCES:
-                    self._let_one_go(listener)
+                    self._refuse_one(listener)
                 return
             self._is_reported = False
             if isinstance(transport, socket.socket):
@@ -87,7 +87,7 @@ class Acceptor:
                     found = True
                     yield newcomer
 
-    def _rest_after(self, error: Exception) -> None:
+    def _pause_after(self, error: Exception) -> None:
         """Let accepting rest for a moment; said once, until it works again."""
         self._core.accept_failed()
         self.is_stale = True
@@ -95,7 +95,7 @@ class Acceptor:
             logger.error("accepting connections rests until it works again: %s", error)
             self._is_reported = True
 
-    def _let_one_go(self, listener: Listener) -> None:
+    def _refuse_one(self, listener: Listener) -> None:
         """Take a newcomer from the backlog by the descriptor that was held back, and close it."""
         if self._spare_fd is not None:
             os.close(self._spare_fd)

@@ -138,12 +138,9 @@ def _take_over(address: InheritedAddress) -> socket.socket:
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise LocalError(f"cannot listen on {address}: it is not listening; call listen() before passing it on")
         sock.set_inheritable(False)
-    except LocalError:
+    except (LocalError, OSError) as error:
         sock.detach()
-        raise
-    except OSError as error:
-        sock.detach()
-        raise _cannot_listen(address, error) from None
+        raise (error if isinstance(error, LocalError) else _cannot_listen(address, error)) from None
     return sock
 
 

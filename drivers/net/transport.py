@@ -39,27 +39,21 @@ class Transport(Protocol):
 
     def fileno(self) -> int:
         """The descriptor that a selector waits for."""
-        ...
 
     def recv(self, size: int, /) -> bytes:
         """Read at most `size` bytes; `b""` at the end. Raises BlockingIOError when it would wait, OSError when lost."""
-        ...
 
     def send(self, data: Buffer, /) -> int:
         """Write some of `data`, and say how much. Raises like `recv`."""
-        ...
 
     def shutdown(self, how: int, /) -> None:
         """Close one side. Raises OSError."""
-        ...
 
     def setsockopt(self, level: int, option: int, value: Any, /) -> None:
         """Set a socket option. Raises OSError."""
-        ...
 
     def close(self) -> None:
         """Close both sides. Raises OSError."""
-        ...
 
 
 class Listener(Protocol):
@@ -67,15 +61,12 @@ class Listener(Protocol):
 
     def fileno(self) -> int:
         """The descriptor that a selector waits for."""
-        ...
 
     def accept(self) -> tuple[Any, Any]:
         """Take a Transport and its peer's address. Raises BlockingIOError when there is none, OSError."""
-        ...
 
     def close(self) -> None:
         """Stop listening. Raises OSError."""
-        ...
 
 
 class Key(Protocol):
@@ -84,7 +75,6 @@ class Key(Protocol):
     @property
     def data(self) -> Any:
         """What was registered with it."""
-        ...
 
 
 class Selector(Protocol):
@@ -92,20 +82,15 @@ class Selector(Protocol):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> object:
         """Begin to wait for `events` on `fileobj`."""
-        ...
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> object:
         """Wait for other events."""
-        ...
 
     def unregister(self, fileobj: Any) -> object:
         """Wait no more."""
-        ...
 
     def select(self, timeout: float | None = None) -> Sequence[tuple[Key, int]]:
         """Wait until something is ready, `timeout` seconds at most, and say what."""
-        ...
 
     def close(self) -> None:
         """Give the selector's own descriptor back."""
-        ...

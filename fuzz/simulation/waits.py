@@ -22,7 +22,7 @@ from .swaps import Swap
 from .watched import WatchedConn
 
 BODY_MAY_COME: Final = frozenset({State.RECEIVING, State.DUPLEX})
-CALLS: Final = ("_next_piece", "flush", "disconnected", "left")
+CALLS: Final = ("_next_piece", "flush", "wait_disconnected", "wait_client_gone")
 
 
 class Waits:
@@ -90,10 +90,14 @@ def in_vain(exchange: EngineExchange, name: str) -> str | None:
         case "flush":
             if not conn.output_bytes:
                 return "waits until all is written, and it is"
-        case "disconnected":
-            if session.is_gone:
+        case "wait_disconnected":
+            if session.is_disconnected:
                 return "waits for its client to leave, which has"
-        case "left":
-            if not exchange._is_current() or conn.state in OVER or (session.is_gone and not exchange._ended_early):
+        case "wait_client_gone":
+            if (
+                not exchange._is_current()
+                or conn.state in OVER
+                or (session.is_disconnected and not exchange._ended_early)
+            ):
                 return "waits until nobody wants its response, and nobody does"
     return None

@@ -175,7 +175,7 @@ class _Conversation:
                 body, more = await self._exchange.receive_part()
                 self._body_is_over = not more
                 return {"type": "http.request", "body": body, "more_body": more}
-            await self._exchange.left()
+            await self._exchange.wait_client_gone()
         except Disconnected:
             pass
         self.has_left = self.has_left or not self._is_complete()

@@ -63,11 +63,11 @@ class Exchange(ABC):
         """Wait until what was sent is on its way. Raises Disconnected when nobody is there to read it."""
 
     @abstractmethod
-    async def disconnected(self) -> None:
+    async def wait_disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received. Raises nothing itself."""
 
     @abstractmethod
-    async def left(self) -> None:
+    async def wait_client_gone(self) -> None:
         """Return when nobody waits for more of the response: it is complete, or the peer has left. Raises nothing.
 
         A peer that closes its side along with its request still waits for the answer, and has left only when the

@@ -25,11 +25,9 @@ class ResponseWriter(Protocol):
 
     def begin(self, response: Response) -> None:
         """Say how the response begins; its body is None. It goes out with what is written first. Never raises."""
-        ...
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body, and wait while the client is behind. Raises Disconnected when it has gone."""
-        ...
 
 
 class WritingHandler:

@@ -23,11 +23,9 @@ class Signal(Protocol):
 
     def set(self) -> None:
         """Let `wait` return. A second call does nothing. Never raises."""
-        ...
 
     async def wait(self) -> None:
         """Return when the signal is set, at once if it is already. Raises only what cancels the task."""
-        ...
 
 
 class Stage(Enum):

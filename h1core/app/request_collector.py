@@ -12,15 +12,12 @@ class Spool(Protocol):
 
     def add(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next piece. Raises OSError when there is no room."""
-        ...
 
     def finish(self) -> bytes | BinaryIO:
         """The whole body: bytes, or a file at its begin, which is the caller's to close. Raises OSError like `add`."""
-        ...
 
     def discard(self) -> None:
         """Forget the body. Never raises."""
-        ...
 
 
 class RequestCollector:

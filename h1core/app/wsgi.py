@@ -19,7 +19,7 @@ from wsgiref.types import ErrorStream, WSGIApplication
 
 from h1core.app.handler import FileBody, ResponseWriter, WholeBody, WritingHandler, close_pieces
 from h1core.app.wsgi_environ import EnvironMaker
-from h1core.bounded_dict import keep
+from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError
 from h1core.events import Request, Response
 
@@ -59,10 +59,10 @@ UNREMEMBERED: Final = frozenset({"set-cookie", "etag", "location", "authorizatio
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110 §5.6.2
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
-_fields: dict[tuple[str, str], Field | int] = {}
+_fields: BoundedDict[tuple[str, str], Field | int] = BoundedDict(MAX_REMEMBERED)
 """Fields that were found right before, Content-Length as the number it is; bounded, and free of secrets."""
 
-_statuses: dict[str, int] = {}
+_statuses: BoundedDict[str, int] = BoundedDict(MAX_REMEMBERED)
 """The same for status lines."""
 
 
@@ -241,19 +241,19 @@ class _Call:
         if self._written_bytes and self._writer is not None:
             return Response(self._status, (), blocks)
         try:
-            lead = blocks.take_lead()
+            first = blocks.take_first_block()
             self._check_started()
-            if not lead or self._status in BODILESS:
+            if not first or self._status in BODILESS:
                 blocks.close()
                 return self._whole(b"")
         except BaseException:
             blocks.close()
             raise
         self._head_has_left = True
-        size = len(lead)
+        size = len(first)
         if self._length == size or (self._length == UNDECLARED and not self._kept and _is_single(result)):
-            return Response(self._status, self._fields, WholeBody(lead, blocks.finish))
-        blocks.put_back(lead)
+            return Response(self._status, self._fields, WholeBody(first, blocks.finish))
+        blocks.put_back(first)
         return self._streamed(blocks)
 
     def file_response(self, result: FileWrapper, as_file: AsFile) -> Response:
@@ -327,7 +327,7 @@ class _Blocks:
         self._result: object = result
         self._blocks: Iterator[bytes] = chain(written, result)
 
-    def take_lead(self) -> bytes:
+    def take_first_block(self) -> bytes:
         """The first block that is not empty, or an empty one when there is none."""
         for block in self._blocks:
             if block:
@@ -335,9 +335,9 @@ class _Blocks:
                 return block
         return b""
 
-    def put_back(self, lead: bytes) -> None:
+    def put_back(self, first: bytes) -> None:
         """Let a block come before the rest."""
-        self._blocks = chain((lead,), self._blocks)
+        self._blocks = chain((first,), self._blocks)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -386,7 +386,7 @@ def _status_code(status: str) -> int:
     if not "200" <= code <= "599":
         raise LocalError(f"a WSGI application answers with a final status, from 200 to 599, not {status!r}")
     if len(status) <= MAX_REMEMBERED_CHARACTERS:
-        keep(_statuses, MAX_REMEMBERED, status, int(code))
+        _statuses[status] = int(code)
     return int(code)
 
 
@@ -402,7 +402,7 @@ def _new_field(pair: tuple[str, str]) -> Field | int:
             raise LocalError(f"Content-Length must be one decimal number, not {value!r}")
         field = int(value)
     if len(name) + len(value) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
-        keep(_fields, MAX_REMEMBERED, pair, field)
+        _fields[pair] = field
     return field
 
 

@@ -7,7 +7,7 @@ from io import SEEK_END, BytesIO
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from h1core.bounded_dict import keep
+from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError
 from h1core.events import Endpoints, Request
 
@@ -33,8 +33,8 @@ class EnvironMaker:
     def __init__(self, root_path: str, common: Environ) -> None:
         self._root_path = _script_name(root_path)
         self._common = common
-        self._keys: dict[bytes, str] = {}
-        self._templates: dict[tuple[object, str], Environ] = {}
+        self._keys: BoundedDict[bytes, str] = BoundedDict(MAX_REMEMBERED_NAMES)
+        self._templates: BoundedDict[tuple[object, str], Environ] = BoundedDict(MAX_TEMPLATES)
 
     def make(self, request: Request) -> Environ:
         """A new environ. The application may do with it what it likes."""
@@ -92,7 +92,7 @@ class EnvironMaker:
             "wsgi.input_terminated": True,
             **self._common,
         }
-        keep(self._templates, MAX_TEMPLATES, (endpoints.server, endpoints.scheme), template)
+        self._templates[(endpoints.server, endpoints.scheme)] = template
         return template
 
     def _new_key(self, name: bytes) -> str:
@@ -104,7 +104,7 @@ class EnvironMaker:
         if name not in _UNPREFIXED:
             key = f"HTTP_{key}"
         if len(name) <= MAX_REMEMBERED_NAME_BYTES:
-            keep(self._keys, MAX_REMEMBERED_NAMES, name, key)
+            self._keys[name] = key
         return key
 
 

@@ -180,7 +180,7 @@ class ChunkedReader:
         line = data[at:end]
         if not grammar.CHUNK_SIZE.fullmatch(line):
             start = _extension_start(line)
-            reason = _judge_extensions(line, start)
+            reason = _check_extensions(line, start)
             if reason is not None:
                 return reason
             extension_bytes = len(line) - start
@@ -218,7 +218,7 @@ class ChunkedReader:
             self._keep(data)
             return BodyPart(content, None, (), RefuseReason.TRAILERS_TOO_LARGE if len(data) >= most else None)
         fields = parse_trailer_lines(data[:end])
-        reason_or_none = _judge_trailers(fields, self._limits)
+        reason_or_none = _check_trailers(fields, self._limits)
         if fields is None or reason_or_none is not None:
             return BodyPart(content, None, (), reason_or_none)
         return BodyPart(content, data[end + 4 :], fields)
@@ -239,7 +239,7 @@ def _extension_start(line: bytes) -> int:
     return digits.end() if digits and line[digits.end() :].lstrip(b" \t").startswith(b";") else 0
 
 
-def _judge_extensions(line: bytes, at: int) -> RefuseReason | None:
+def _check_extensions(line: bytes, at: int) -> RefuseReason | None:
     """Say what is wrong with a chunk-size line that is more than a size, if anything is; `at` is `_extension_start`."""
     if bare := find_bare_line_end(line + b"\r\n"):
         return bare[1]
@@ -248,7 +248,7 @@ def _judge_extensions(line: bytes, at: int) -> RefuseReason | None:
     return None if grammar.CHUNK_EXTENSIONS.fullmatch(line, at) else RefuseReason.BAD_CHUNK_EXTENSION
 
 
-def _judge_trailers(fields: list[tuple[bytes, bytes]] | None, limits: Limits) -> RefuseReason | None:
+def _check_trailers(fields: list[tuple[bytes, bytes]] | None, limits: Limits) -> RefuseReason | None:
     """Say what is wrong with a trailer section, if anything is."""
     if fields is None:
         return RefuseReason.BAD_TRAILER

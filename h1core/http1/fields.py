@@ -7,7 +7,7 @@ never come twice still have the names of others.
 
 from typing import Final, TypeAlias
 
-from h1core.bounded_dict import keep
+from h1core.bounded_dict import BoundedDict
 from h1core.errors import RefuseReason
 from h1core.http1 import grammar
 
@@ -47,7 +47,7 @@ of its time."""
 _Shape: TypeAlias = tuple[tuple[bytes, ...], tuple[tuple[bytes, int], ...], tuple[tuple[bytes, int], ...]]
 """Names in lower case; which of them steer, with their places; the same of those that continue a list."""
 
-_shapes: dict[bytes, _Shape | RefuseReason] = {}
+_shapes: BoundedDict[bytes, _Shape | RefuseReason] = BoundedDict(MAX_REMEMBERED_SHAPES)
 """Names as they were sent, joined → what they amount to. At most 512, of at most 1 KiB."""
 
 
@@ -56,7 +56,7 @@ def parse_section(section: bytes, max_fields: int) -> Fields | RefuseReason | No
 
     Returns None when a line is not valid, or there are more than `max_fields`: `why_not_a_field` says which and why.
     """
-    parts = _take_apart(section, max_fields)
+    parts = _split(section, max_fields)
     if parts is None:
         return None
     sent = b":".join(parts[1::2])
@@ -78,7 +78,7 @@ def parse_section(section: bytes, max_fields: int) -> Fields | RefuseReason | No
     return pairs, steers
 
 
-def _take_apart(section: bytes, most: int) -> list[bytes] | None:
+def _split(section: bytes, most: int) -> list[bytes] | None:
     """Take lines apart into nothing, name, value, name, value and so on; None when one is not valid, or too many.
 
     `field-line = field-name ":" OWS field-value OWS`; exactly SP and HTAB are white space (CVE-2019-16789). It is taken
@@ -107,7 +107,7 @@ def _shape(sent: bytes) -> _Shape | RefuseReason:
                 steering[name] = at
         shape = names, tuple(steering.items()), tuple(continued)
     if len(sent) <= MAX_REMEMBERED_SHAPE_BYTES:
-        keep(_shapes, MAX_REMEMBERED_SHAPES, sent, shape)
+        _shapes[sent] = shape
     return shape
 
 
@@ -137,7 +137,7 @@ def why_not_a_field(line: bytes) -> RefuseReason | None:
 
 def parse_trailer_lines(section: bytes) -> list[Pair] | None:
     """Parse the field lines of a trailer section, given without the empty line that ends it, or None. Never raises."""
-    parts = _take_apart(b"\r\n" + section, 0)
+    parts = _split(b"\r\n" + section, 0)
     if parts is None:
         return None
     pairs = [(name.lower(), value.strip()) for name, value in zip(parts[1::2], parts[2::2], strict=True)]

@@ -3,7 +3,7 @@
 A head is waited for and then parsed once. What can be told from an incomplete one is told at once by `HeadScan`, so
 that a peer which speaks no HTTP, or ends its lines wrongly, is not waited for until a deadline. Both must agree however
 the bytes were cut: a refusal is decided by the shortest prefix that proves it. `parse_head` is free to notice a mistake
-in any order, because on any mistake it asks `HeadScan.judge` first.
+in any order, because on any mistake it asks `HeadScan.check` first.
 """
 
 from typing import TypeAlias
@@ -55,7 +55,7 @@ def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
 
 def why_no_head(head: bytes, limits: Limits) -> RefuseReason:
     """Name what is wrong with a head whose lines are not all valid; what a shorter prefix proves comes first."""
-    reason = HeadScan().judge(head, limits)
+    reason = HeadScan().check(head, limits)
     if reason is not None:
         return reason
     lines = head[:-4].split(b"\r\n")[1:]
@@ -73,7 +73,7 @@ class HeadScan:
         self._looked_at = 0
         self._line_end = -1
 
-    def judge(self, data: bytes | bytearray, limits: Limits) -> RefuseReason | None:
+    def check(self, data: bytes | bytearray, limits: Limits) -> RefuseReason | None:
         """Say why what has arrived of a head can never become a valid one, or None while it can. Never raises.
 
         `data` is the head from its first byte, longer at each call. Of several mistakes the one wins that the shorter
@@ -86,12 +86,12 @@ class HeadScan:
         if bare := find_bare_line_end(data, max(0, looked_at - 1)):
             verdicts.append(bare)
         if self._line_end < 0:
-            verdicts += self._judge_line(data, looked_at, limits)
+            verdicts += self._check_line(data, looked_at, limits)
         if len(data) >= limits.max_head_bytes and data.find(b"\r\n\r\n", 0, limits.max_head_bytes) < 0:
             verdicts.append((limits.max_head_bytes, RefuseReason.HEAD_TOO_LARGE))
         return min(verdicts, key=lambda verdict: verdict[0])[1] if verdicts else None
 
-    def _judge_line(self, data: bytes | bytearray, looked_at: int, limits: Limits) -> list[tuple[int, RefuseReason]]:
+    def _check_line(self, data: bytes | bytearray, looked_at: int, limits: Limits) -> list[tuple[int, RefuseReason]]:
         """Judge the request line as soon as it is whole, or too long to become so."""
         longest = limits.max_request_line_bytes + 2
         self._line_end = data.find(b"\r\n", max(0, looked_at - 1), longest)
@@ -143,13 +143,13 @@ def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReaso
         version = b"1.0" if match[2] == b"0" else b"1.1"
     if grammar.ORIGIN_FORM.fullmatch(target) and method != b"CONNECT":
         return method, target, version, None
-    authority = _judge_other_form(method, target)
+    authority = _check_other_form(method, target)
     if isinstance(authority, RefuseReason):
         return authority
     return method, target, version, authority
 
 
-def _judge_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | None:
+def _check_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | None:
     """Judge a target that is not in origin-form, or a CONNECT; the authority of an absolute-form. RFC 9112 §3.2."""
     if method == b"CONNECT":
         if grammar.AUTHORITY_FORM.fullmatch(target):

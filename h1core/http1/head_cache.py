@@ -1,4 +1,4 @@
-"""A request head → what `request.judge` says of it, sooner when it came before.
+"""A request head → what `parse_request_head` says of it, sooner when it came before.
 
 Clients repeat their field lines byte for byte in every request, programs whole heads. What was said of them is kept in
 two tables, and in nothing else: only what a head costs depends on them, never what comes out of it. No secret is kept;
@@ -10,14 +10,14 @@ lines as they take.
 from collections.abc import Container, Hashable
 from typing import Final, TypeAlias
 
-from h1core.bounded_dict import keep
+from h1core.bounded_dict import BoundedDict
 from h1core.config import Limits
 from h1core.errors import RefuseReason
 from h1core.events import Request
 from h1core.http1.fields import Pair
 from h1core.http1.framing import NO_BODY, Framing
 from h1core.http1.grammar import FIELD_VALUE_BYTES, ORDINARY_LINE
-from h1core.http1.request_head import Intake, judge
+from h1core.http1.request_head import ParsedHead, parse_request_head
 
 SECRET_FIELDS: Final = frozenset(
     {b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"x-auth-token", b"x-csrf-token"}
@@ -47,11 +47,11 @@ fields behind it; the framing; whether the connection persists."""
 _Head: TypeAlias = tuple[Limits, bytes, bytes, bytes, list[Pair], Framing, bool]
 """The limits that a head was judged by; method, target, version, fields; framing; whether the connection persists."""
 
-_sections: dict[_Key, _Section] = {}
+_sections: BoundedDict[_Key, _Section] = BoundedDict(MAX_REMEMBERED_SECTIONS)
 """The field lines of heads. At most 512, of at most 2 KiB, without the secret that is cut out; lines with any other are
 not remembered."""
 
-_heads: dict[bytes, _Head] = {}
+_heads: BoundedDict[bytes, _Head] = BoundedDict(MAX_REMEMBERED_HEADS)
 """Short heads, whole. At most 256, of at most 512 bytes, with nothing secret in their field lines. A target is no
 secret: "URIs are intended to be shared, not secured" (RFC 9110 §17.9)."""
 
@@ -63,8 +63,8 @@ _IS_VALUE: Final = bytes(ord("v") if byte in FIELD_VALUE_BYTES else 0 for byte i
 """Makes a letter of each byte that a field value may have: twice as fast as to delete them, when there are few."""
 
 
-def take_in(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake | RefuseReason | None:
-    """Judge a request head, given with the empty line that ends it, as `request.judge` does. Never raises."""
+def parse_cached(head: bytes, limits: Limits, upgrades: Container[bytes]) -> ParsedHead | RefuseReason | None:
+    """Parse a request head like `parse_request_head`, sooner when it came before. Never raises."""
     is_short = len(head) <= MAX_REMEMBERED_HEAD_BYTES
     # Fast path: the whole head is remembered. 2 of 4.3 µs.
     if is_short and (whole := _heads.get(head)) is not None and whole[0] is limits:
@@ -73,23 +73,23 @@ def take_in(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake |
     line_bytes = head.find(b"\r\n")
     begin = head[line_bytes : line_bytes + BEGIN_BYTES]
     if hash(begin) not in _seen or len(head) > line_bytes + MAX_REMEMBERED_SECTION_BYTES:
-        _came_before(begin)
-        return judge(head, limits, upgrades)  # what begins like nothing before is not looked for
+        _was_seen(begin)
+        return parse_request_head(head, limits, upgrades)  # what begins like nothing before is not looked for
     key, secret = _cut_secret(head[line_bytes:])
-    intake = _recall(head, line_bytes, key, secret, limits)
-    if intake is None:
-        judged = judge(head, limits, upgrades)
-        if isinstance(judged, tuple) and _came_before(key):
+    parsed = _lookup(head, line_bytes, key, secret, limits)
+    if parsed is None:
+        judged = parse_request_head(head, limits, upgrades)
+        if isinstance(judged, tuple) and _was_seen(key):
             _remember(key, limits, judged)
         return judged
-    if is_short and isinstance(key, bytes) and _came_before(head):
-        request, framing, persists, _ = intake
+    if is_short and isinstance(key, bytes) and _was_seen(head):
+        request, framing, persists, _ = parsed
         known = limits, request.method, request.target, request.version, list(request.headers), framing, persists
-        keep(_heads, MAX_REMEMBERED_HEADS, head, known)
-    return intake
+        _heads[head] = known
+    return parsed
 
 
-def _recall(head: bytes, line_bytes: int, key: _Key, secret: bytes, limits: Limits) -> Intake | None:
+def _lookup(head: bytes, line_bytes: int, key: _Key, secret: bytes, limits: Limits) -> ParsedHead | None:
     """What is said of a head whose field lines are remembered, with the secret put back, or None."""
     known = _sections.get(key)
     line = ORDINARY_LINE.match(head)
@@ -121,7 +121,7 @@ def _cut_secret(lines: bytes) -> tuple[_Key, bytes]:
     return (before, found, behind), value
 
 
-def _came_before(key: Hashable) -> bool:
+def _was_seen(key: Hashable) -> bool:
     """Whether something was asked for before: what never comes again is not worth to be remembered."""
     mark = hash(key)
     if mark in _seen:
@@ -132,9 +132,9 @@ def _came_before(key: Hashable) -> bool:
     return False
 
 
-def _remember(key: _Key, limits: Limits, intake: Intake) -> None:
+def _remember(key: _Key, limits: Limits, parsed: ParsedHead) -> None:
     """Let field lines be known from now on, unless more than they decides what is said, or a secret is left in them."""
-    request, framing, persists, _ = intake
+    request, framing, persists, _ = parsed
     first, name, rest = list(request.headers), b"", []
     if isinstance(key, tuple):
         if not key[0].endswith((b"\r\nC", b"\r\nc", b"\r\nA", b"\r\na")):
@@ -144,4 +144,4 @@ def _remember(key: _Key, limits: Limits, intake: Intake) -> None:
     names = {name for name, _ in first + rest}
     if not request.target.startswith(b"/") or not names.isdisjoint(SECRET_FIELDS) or not names.isdisjoint(UNUSUAL):
         return
-    keep(_sections, MAX_REMEMBERED_SECTIONS, key, (limits, request.version, first, name, rest, framing, persists))
+    _sections[key] = (limits, request.version, first, name, rest, framing, persists)

@@ -18,10 +18,10 @@ from h1core.http1.date import DateField
 from h1core.http1.framing import LENGTH, NO_BODY, Framing, Kind
 from h1core.http1.grammar import EMPTY_LINES
 from h1core.http1.head import HeadScan, why_no_head
-from h1core.http1.head_cache import take_in
+from h1core.http1.head_cache import parse_cached
 from h1core.http1.lifecycle import CLOSED, ENDING, HEAD, Lifecycle
 from h1core.http1.output import as_bytes
-from h1core.http1.request_head import Intake
+from h1core.http1.request_head import ParsedHead
 from h1core.http1.state import TABLE, CloseReason, Disposition, State, Step
 from h1core.http1.timers import NEVER, Timer
 
@@ -121,11 +121,11 @@ class Receiving(Lifecycle):
             and data.endswith(END_OF_HEAD)
             and (data[-5] != ZERO or data[-6] != LF)
         ):
-            intake = take_in(data, limits, self._upgrades)
-            if isinstance(intake, tuple):
-                events = self._begin_request(intake)
-                if intake[1] is not NO_BODY:
-                    self._go_on_with(intake, b"", events, self._clock())
+            parsed = parse_cached(data, limits, self._upgrades)
+            if isinstance(parsed, tuple):
+                events = self._begin_request(parsed)
+                if parsed[1] is not NO_BODY:
+                    self._go_on_with(parsed, b"", events, self._clock())
                 return events
         now = self._clock()
         if state is HEAD and data:
@@ -223,7 +223,7 @@ class Receiving(Lifecycle):
             self._see_last_request()
             return events
         self._scan = self._scan or HeadScan()
-        reason = self._scan.judge(buffer.data, self._limits)
+        reason = self._scan.check(buffer.data, self._limits)
         if reason is None and self._input_ended:
             reason = RefuseReason.TRUNCATED_HEAD
         if reason is not None:
@@ -247,18 +247,18 @@ class Receiving(Lifecycle):
         """Judge a head, and begin the request or refuse it."""
         self._scan = None
         limits = self._limits
-        intake = take_in(head_bytes, limits, self._upgrades)
-        if not isinstance(intake, tuple):
+        parsed = parse_cached(head_bytes, limits, self._upgrades)
+        if not isinstance(parsed, tuple):
             self._note_method(head_bytes)
-            return self._refuse(intake or why_no_head(head_bytes, limits), now)
-        events = self._begin_request(intake)
-        if rest or intake[1] is not NO_BODY:
-            self._go_on_with(intake, rest, events, now)
+            return self._refuse(parsed or why_no_head(head_bytes, limits), now)
+        events = self._begin_request(parsed)
+        if rest or parsed[1] is not NO_BODY:
+            self._go_on_with(parsed, rest, events, now)
         return events
 
-    def _begin_request(self, intake: Intake) -> list[Event]:
+    def _begin_request(self, parsed: ParsedHead) -> list[Event]:
         """Take the step that an accepted head is."""
-        request, framing, persists, _ = intake
+        request, framing, persists, _ = parsed
         self._method = request.method
         self._version = request.version
         self._protocol = request.upgrade
@@ -272,9 +272,9 @@ class Receiving(Lifecycle):
         self._state = AFTER_REQUEST if framing is NO_BODY else AFTER_HEAD_OF_BODY
         return [request]
 
-    def _go_on_with(self, intake: Intake, rest: bytes, events: list[Event], now: float) -> None:
+    def _go_on_with(self, parsed: ParsedHead, rest: bytes, events: list[Event], now: float) -> None:
         """Make ready for the body behind a head that was taken in, and go on with what came behind it."""
-        _, framing, _, expects_continue = intake
+        _, framing, _, expects_continue = parsed
         if framing is NO_BODY:
             self._keep(rest)
         elif framing.kind is LENGTH and len(rest) == framing.length:

@@ -14,14 +14,16 @@ from h1core.http1.connection_field import NO_OPTIONS, options
 from h1core.http1.framing import NO_BODY, Framing, request_framing
 from h1core.http1.head import parse_head
 
-Intake: TypeAlias = tuple[Request, Framing, bool, bool]
+ParsedHead: TypeAlias = tuple[Request, Framing, bool, bool]
 """A request that is accepted: the event; how its body is framed; whether the connection persists after it; whether the
 peer waits for 100 Continue. A plain tuple for the reason given in head.py; and asked for as a tuple, because on CPython
 3.11 asking whether something is a member of an Enum costs four times as much."""
 
 
-def judge(head_bytes: bytes, limits: Limits, upgrades: Container[bytes]) -> Intake | RefuseReason | None:
-    """Judge a request head, given with the empty line that ends it. Never raises.
+def parse_request_head(
+    head_bytes: bytes, limits: Limits, upgrades: Container[bytes]
+) -> ParsedHead | RefuseReason | None:
+    """Parse a request head, given with the empty line that ends it. Never raises.
 
     Returns None when not every line is valid, like `head.parse_head`.
     `upgrades` names the protocols that may be taken over, as in `Conn`.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias
 
-from h1core.bounded_dict import keep
+from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError, RefuseReason
 from h1core.events import FileSlice, Headers, InformationalResponse, Response
 from h1core.http1 import grammar
@@ -52,7 +52,7 @@ class EncodedField(NamedTuple):
     value: bytes
 
 
-_remembered: dict[tuple[bytes, bytes], EncodedField] = {}
+_remembered: BoundedDict[tuple[bytes, bytes], EncodedField] = BoundedDict(MAX_REMEMBERED_FIELDS)
 """Fields that were found valid before; bounded and free of secrets like the one in head.py."""
 
 _StartKey: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
@@ -72,7 +72,7 @@ class _Start:
         a server in another thread may be reading."""
 
 
-_starts: dict[_StartKey, _Start] = {}
+_starts: BoundedDict[_StartKey, _Start] = BoundedDict(MAX_REMEMBERED_STARTS)
 """Status and fields → their lines, of whole heads in which nothing steers but a Content-Length that is right, and every
 field is remembered. At most 256, of at most 1 KiB."""
 
@@ -136,7 +136,7 @@ def _are_remembered(headers: Headers) -> bool:
 def _remember_start(key: _StartKey, start: _Start) -> None:
     """Let the begin of a head be known from now on."""
     if len(start.fields) <= MAX_REMEMBERED_START_BYTES:
-        keep(_starts, MAX_REMEMBERED_STARTS, key, start)
+        _starts[key] = start
 
 
 def streamed_head(
@@ -219,7 +219,7 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
     lower = name.lower()
     encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"", value)
     if len(encoded.line) <= MAX_REMEMBERED_FIELD_BYTES and lower not in UNREMEMBERED_FIELDS:
-        keep(_remembered, MAX_REMEMBERED_FIELDS, (name, value), encoded)
+        _remembered[(name, value)] = encoded
     return encoded
 
 

@@ -34,36 +34,28 @@ class Backend(Protocol):
     @property
     def now(self) -> float:
         """Its clock, in seconds."""
-        ...
 
     def connect(self, window_bytes: int) -> MemoryClient:
         """Make a connection. Raises ConnectionRefusedError when the server has drained."""
-        ...
 
     def settle(self) -> None:
         """Let the server do all that it can do now."""
-        ...
 
     def settle_threads(self, is_done: Callable[[], bool]) -> None:
         """Let threads that the application has started itself finish, until `is_done`; for real time, not for long."""
-        ...
 
     def wait(self, seconds: float) -> None:
         """Let time pass, from deadline to deadline."""
-        ...
 
     def begin_drain(self) -> None:
         """Let the server begin to end."""
-        ...
 
     @property
     def is_over(self) -> bool:
         """Whether the server has ended."""
-        ...
 
     def close(self) -> None:
         """End the server now."""
-        ...
 
 
 class Peer:
@@ -134,8 +126,9 @@ class Client:
     `driver` is that of the command line: sync applications run on the selectors driver unless another is asked for,
     inline, or with `threads` one after the other as if on so many worker threads. Async ones run on asyncio, or on trio
     if that is asked for, with their lifespan: on asyncio in this thread, on trio in one that works only while a call
-    here waits for it. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`. Raises LocalError when the
-    application is none or the driver cannot run it, RuntimeError when it does not start.
+    here waits for it. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`.
+
+    Raises LocalError when the application is none or the driver cannot run it, RuntimeError when it does not start.
     """
 
     def __init__(

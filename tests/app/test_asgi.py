@@ -58,10 +58,10 @@ class FakeExchange(Exchange):
         if self.refusals:
             raise self.refusals.pop(0)
 
-    async def disconnected(self) -> None:
+    async def wait_disconnected(self) -> None:
         raise AssertionError("left is what ASGI asks for")
 
-    async def left(self) -> None:
+    async def wait_client_gone(self) -> None:
         while not self.has_left:
             await wait()
 

@@ -13,6 +13,7 @@ from h1core import LocalError, Request, Response
 from h1core.app import wsgi
 from h1core.app.handler import WholeBody, close_pieces, first_part
 from h1core.app.wsgi import FileWrapper, wsgi_handler
+from h1core.bounded_dict import BoundedDict
 
 GET = Request(b"GET", b"/", [(b"host", b"a")])
 HEAD = Request(b"HEAD", b"/", [(b"host", b"a")])
@@ -484,8 +485,7 @@ def test_what_the_application_does_to_its_headers_later_does_nothing() -> None:
 
 
 def test_what_is_remembered_is_bounded_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wsgi, "MAX_REMEMBERED", 3)
-    monkeypatch.setattr(wsgi, "_fields", {})
+    monkeypatch.setattr(wsgi, "_fields", BoundedDict(3))
     secret = [("Set-Cookie", "session=1"), ("ETag", "x"), ("Location", "/"), ("X-Long", "x" * 200)]
     parts(starting("200 OK", secret))
     assert wsgi._fields == {}

@@ -235,7 +235,7 @@ def test_a_handler_can_wait_for_its_client_to_leave(leaves: bool) -> None:
             await exchange.send(STREAMED)
             await exchange.send(Data(b"event\n"))
             with trio.move_on_after(20 if leaves else 0.05) as waiting:
-                await exchange.disconnected()
+                await exchange.wait_disconnected()
             assert waiting.cancelled_caught is not leaves
             if not leaves:
                 await exchange.send(EndOfMessage())
@@ -261,8 +261,8 @@ def test_one_task_may_wait_for_the_client_to_leave_while_another_sends() -> None
         @StreamingHandler
         async def handler(exchange: Exchange) -> None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(exchange.disconnected)
-                nursery.start_soon(exchange.disconnected)
+                nursery.start_soon(exchange.wait_disconnected)
+                nursery.start_soon(exchange.wait_disconnected)
                 await exchange.send(STREAMED)
                 for _ in range(30):
                     await exchange.send(Data(bytes(size // 30)))

@@ -320,7 +320,7 @@ def test_a_sender_that_finds_the_client_gone_tells_who_waits_for_that() -> None:
             await exchange.send(STREAMED)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(send)
-                await exchange.disconnected()
+                await exchange.wait_disconnected()
             told.set()
 
         async with serving(handler) as served:

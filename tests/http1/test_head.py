@@ -186,16 +186,16 @@ def test_the_authority_of_the_target_is_a_host_where_there_was_none() -> None:
 def test_a_mistake_is_named_by_its_last_byte_and_not_before(proof: bytes, reason: RefuseReason) -> None:
     limits = Limits(max_request_line_bytes=20, max_head_bytes=60)
     scan = HeadScan()
-    found = [scan.judge(proof[:end], limits) for end in range(1, len(proof) + 1)]
+    found = [scan.check(proof[:end], limits) for end in range(1, len(proof) + 1)]
     assert found == [None] * (len(proof) - 1) + [reason]
-    assert HeadScan().judge(proof, limits) is reason
-    assert HeadScan().judge(proof + b" \n\r\x00", limits) is reason
+    assert HeadScan().check(proof, limits) is reason
+    assert HeadScan().check(proof + b" \n\r\x00", limits) is reason
 
 
 @pytest.mark.parametrize("text", [b"GET / HTTP/1.1\r\nHost: x\r\n", b"\r", b"G", b"GET / HTTP/1.1\r"])
 def test_what_may_still_become_a_head_is_waited_for(text: bytes) -> None:
     scan = HeadScan()
-    assert [scan.judge(text[:end], LIMITS) for end in range(1, len(text) + 1)] == [None] * len(text)
+    assert [scan.check(text[:end], LIMITS) for end in range(1, len(text) + 1)] == [None] * len(text)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from h1core.http1.head_cache import (
     MAX_REMEMBERED_SECTIONS,
     MAX_SEEN,
     SECRET_FIELDS,
-    take_in,
+    parse_cached,
 )
-from h1core.http1.request_head import Intake, judge
+from h1core.http1.request_head import ParsedHead, parse_request_head
 from tests.kit import request
 
 LIMITS = Limits()
@@ -40,13 +40,13 @@ def forget() -> None:
         table.clear()
 
 
-def see(head: bytes, times: int = SIGHTS) -> Intake:
+def see(head: bytes, times: int = SIGHTS) -> ParsedHead:
     """Let a head come until it is remembered, if it ever is."""
     for _ in range(times - 1):
-        take_in(head, LIMITS, TAKEN)
-    intake = take_in(head, LIMITS, TAKEN)
-    assert isinstance(intake, tuple), intake
-    return intake
+        parse_cached(head, LIMITS, TAKEN)
+    parsed = parse_cached(head, LIMITS, TAKEN)
+    assert isinstance(parsed, tuple), parsed
+    return parsed
 
 
 def get(*lines: str) -> bytes:
@@ -54,11 +54,11 @@ def get(*lines: str) -> bytes:
 
 
 def is_recalled(head: bytes, monkeypatch: pytest.MonkeyPatch, limits: Limits = LIMITS) -> bool:
-    """Whether a head is known without being judged."""
+    """Whether a head is known without being parsed."""
     judged: list[bytes] = []
     with monkeypatch.context() as patch:
-        patch.setattr(head_cache, "judge", lambda head, *_: judged.append(head))
-        take_in(head, limits, TAKEN)
+        patch.setattr(head_cache, "parse_request_head", lambda head, *_: judged.append(head))
+        parse_cached(head, limits, TAKEN)
     return not judged
 
 
@@ -112,28 +112,28 @@ def test_a_head_comes_out_the_same_each_time(heads: list[bytes], most: int) -> N
     few = replace(LIMITS, max_fields=most)
     for _ in range(SIGHTS + 1):
         for head in heads:
-            assert take_in(head, LIMITS, TAKEN) == judge(head, LIMITS, TAKEN)
-            assert take_in(head, few, ()) == judge(head, few, ())
+            assert parse_cached(head, LIMITS, TAKEN) == parse_request_head(head, LIMITS, TAKEN)
+            assert parse_cached(head, few, ()) == parse_request_head(head, few, ())
 
 
 @given(any_head, st.integers(0, 300), st.integers(0, 255), st.sampled_from(LINES))
 def test_one_byte_beside_what_is_remembered_is_judged_anew(head: bytes, at: int, byte: int, line: str) -> None:
     forget()
     for _ in range(SIGHTS + 1):
-        take_in(head, LIMITS, TAKEN)
+        parse_cached(head, LIMITS, TAKEN)
     at %= len(head)
     shorter = head[:at] + head[at + 1 :]
     other = head[:at] + bytes([byte]) + head[at + 1 :]
     behind_another = line.encode() + head[head.find(b"\r\n") :]
     for changed in (other, shorter, head[:at] + b"\r\n\r\n", head[at:], behind_another, head + head):
         if changed.endswith(b"\r\n\r\n"):
-            assert take_in(changed, LIMITS, TAKEN) == judge(changed, LIMITS, TAKEN)
+            assert parse_cached(changed, LIMITS, TAKEN) == parse_request_head(changed, LIMITS, TAKEN)
 
 
 def test_lines_that_end_like_those_with_a_cookie_cut_out_are_not_taken_for_them() -> None:
     see(get("Cookie: b"))
     assert head_cache._sections
-    assert take_in(get("C"), LIMITS, TAKEN) is None
+    assert parse_cached(get("C"), LIMITS, TAKEN) is None
 
 
 @pytest.mark.parametrize(("ours", "other"), [("Authorization", "Aookie"), ("Cookie", "Cuthorization")])
@@ -193,7 +193,7 @@ def test_the_secret_of_a_remembered_head_is_that_of_each_request(monkeypatch: py
 def test_remembered_field_lines_are_judged_by_the_line_before_them(line: str, fields: list[str]) -> None:
     see(get(*fields))
     head = request(line, *fields)
-    assert take_in(head, LIMITS, TAKEN) == judge(head, LIMITS, TAKEN)
+    assert parse_cached(head, LIMITS, TAKEN) == parse_request_head(head, LIMITS, TAKEN)
 
 
 @pytest.mark.parametrize("value", ["x ookie: y", "ookie: x", "Cookie: x", "\tuthorization: x"])
@@ -234,8 +234,8 @@ def test_what_depends_on_more_than_the_field_lines_is_not_remembered(line: str, 
 
 def test_what_is_refused_is_not_remembered() -> None:
     for _ in range(SIGHTS + 1):
-        assert take_in(get("bad : line"), LIMITS, TAKEN) is None
-        assert take_in(get("Host: a"), LIMITS, TAKEN) is RefuseReason.DUPLICATE_HOST
+        assert parse_cached(get("bad : line"), LIMITS, TAKEN) is None
+        assert parse_cached(get("Host: a"), LIMITS, TAKEN) is RefuseReason.DUPLICATE_HOST
     assert not head_cache._sections
 
 
@@ -248,7 +248,7 @@ def test_a_secret_is_never_remembered(name: bytes, place: int, spell: Callable[[
         lines.insert(place, f"{spell(name.decode())}:{space}s3cret")
         for head in (get(*lines), get("Cookie: s3cret", *lines), get(*lines, "cookie: s3cret", "D: e")):
             for _ in range(SIGHTS + 1):
-                take_in(head, LIMITS, TAKEN)
+                parse_cached(head, LIMITS, TAKEN)
         see(get("Cookie: s3cret", "X-Csrf-Token: s3cret"), SIGHTS + 1)
     assert b"s3cret" not in repr((head_cache._sections, head_cache._heads)).encode()
 
@@ -285,7 +285,7 @@ def test_what_never_comes_again_drives_out_nothing() -> None:
     kept = get("X-Seen: yes")
     see(kept, SIGHTS + 1)
     for number in range(3 * MAX_REMEMBERED_SECTIONS):
-        take_in(get(f"X-Number: {number}"), LIMITS, TAKEN)
-        take_in(request(f"GET /{number} HTTP/1.1", "X-Seen: yes"), LIMITS, TAKEN)
+        parse_cached(get(f"X-Number: {number}"), LIMITS, TAKEN)
+        parse_cached(request(f"GET /{number} HTTP/1.1", "X-Seen: yes"), LIMITS, TAKEN)
     assert list(head_cache._heads) == [kept]
     assert len(head_cache._sections) == 1

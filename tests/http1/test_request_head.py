@@ -6,17 +6,17 @@ import pytest
 
 from h1core import Limits, RefuseReason, Request
 from h1core.http1.framing import CHUNKED, NO_BODY, Framing, Kind
-from h1core.http1.request_head import Intake, judge
+from h1core.http1.request_head import ParsedHead, parse_request_head
 from tests.kit import request
 
 TAKEN = frozenset({b"chat", b"websocket"})
 
 
-def intake(line: str, *fields: str, upgrades: Container[bytes] = ()) -> Intake | RefuseReason | None:
-    return judge(request(line, *fields), Limits(), upgrades)
+def intake(line: str, *fields: str, upgrades: Container[bytes] = ()) -> ParsedHead | RefuseReason | None:
+    return parse_request_head(request(line, *fields), Limits(), upgrades)
 
 
-def accepted(line: str, *fields: str, upgrades: Container[bytes] = ()) -> Intake:
+def accepted(line: str, *fields: str, upgrades: Container[bytes] = ()) -> ParsedHead:
     found = intake(line, *fields, upgrades=upgrades)
     assert isinstance(found, tuple), found
     return found
