@@ -200,7 +200,7 @@ class EngineExchange(Exchange):
     async def receive_part(self) -> tuple[bytes, bool]:
         """The next piece, and False with the last one, whose end has mostly come along with it."""
         conn = self._session.conn
-        if self._progress is not NONE and conn.close_reason is CloseReason.CONTINUE_OWED:
+        if self._progress is not NONE and conn.owes_continue:
             return b"", False  # its client was never told to send it
         inbox = self._inbox
         if len(inbox) == 2 and self._progress is not COMPLETE and not self._is_receiving:
@@ -238,7 +238,7 @@ class EngineExchange(Exchange):
             if session.io.last_read_was_full:
                 await self._take_turn()
                 session.poll_input()
-            if not inbox:
+            if not inbox and (conn.state is RECEIVING or conn.state is DUPLEX):  # the body may be lost by now
                 await session.wait_for_change()
         return b""
 
@@ -251,12 +251,13 @@ class EngineExchange(Exchange):
         self.request.trailers = end.trailers
 
     def _body_lost(self) -> Exception:
-        reason = self._session.conn.close_reason
-        if reason is CloseReason.CONTINUE_OWED:
+        conn = self._session.conn
+        if self._progress is not NONE and conn.owes_continue:
             return LocalError(
                 "the client was never told to send its body (Expect: 100-continue): receive, then respond"
             )
         self._lost_body = True
+        reason = conn.close_reason
         return Disconnected(f"the rest of the request body will not come: {reason.value if reason else 'it is over'}")
 
     # Sending

@@ -44,8 +44,8 @@ class Conn(Receiving):
     - In from the application: `send`, `resume_body`, `pause_body`, `switch_protocols`, `begin_drain`, `abort`. They
       raise LocalError when they are out of turn, and then nothing happened.
     - Out: `next_events`, `data_to_send`, `file_to_send`, `data_sent`.
-    - Questions: `wants_read`, `receive_bytes`, `output_bytes`, `next_deadline`, `is_idle`, `state`, `close_reason`,
-      `disposition`.
+    - Questions: `wants_read`, `receive_bytes`, `owes_continue`, `output_bytes`, `next_deadline`, `is_idle`, `state`,
+      `close_reason`, `disposition`.
 
     After each call in, and before the next, a driver drains the outs in this order: the events it was given,
     `next_events` once a response is complete, `data_to_send` until it is empty, then it does what `disposition` says

@@ -193,6 +193,11 @@ class Receiving(Lifecycle):
         return state is not ENDING or self._discarded_bytes <= self._limits.max_linger_bytes
 
     @property
+    def owes_continue(self) -> bool:
+        """Whether the peer that sends the request in hand waits, or has waited in vain, to be told to send its body."""
+        return self._demand is CONTINUE_OWED
+
+    @property
     def receive_bytes(self) -> int:
         """How many bytes to read at a time: few at first, more when reads come full or a length was declared."""
         buffer = self._buffer
