@@ -339,6 +339,8 @@ class Engine:
         for session in list(self.sessions.values()):
             session.conn.abort(CloseReason.DRAINING)
             session.drop()
+        while self.new_exchanges:
+            self.new_exchanges.popleft().give_up()
         self._acceptor.close()
         if self._workers is not None:
             self._workers.close()

@@ -118,6 +118,10 @@ class EngineExchange(Exchange):
         finally:
             self._end()
 
+    def give_up(self) -> None:
+        """End without having run: the engine is closed. Never raises."""
+        self._end()
+
     @contextmanager
     def cancellable(self) -> Iterator[None]:
         """A context in which the task is cancelled when the client is gone. Raises Disconnected, or CancelledError."""

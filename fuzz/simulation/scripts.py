@@ -120,12 +120,12 @@ class Scripts:
 
     def talker(self, peer: Peer) -> Script:
         """Sends a body and reads what comes of it at once, through little room."""
-        peer.client.widen(self.dice.pick((50, 4000, 1 << 20)))
         step = self.dice.pick((10, 400, 4000))
         for _ in range(1 + self.dice.below(min(self.swarm.requests, 4))):
             kind = self.dice.pick(self.world.apps.both_ways) if self.dice.chance(0.8) else None
             size = max(self.body_bytes, self.body_bytes)  # drawn twice: long ones more often
             sent = self.with_body(peer, size, kind=kind)
+            peer.client.widen(self.dice.pick((50, 4000, 1 << 20)))
             peer.begin(sent)
             step = max(step, len(sent.wire) // 60)
             for at in range(0, len(sent.wire), step):
@@ -137,6 +137,7 @@ class Scripts:
                     yield from peer.pause()
                 else:
                     yield self.dice.random() / 256
+            peer.client.widen(1 << 20)  # or a long response would come in very many steps
             yield from peer.await_responses(len(peer.sent))
         yield from peer.leave()
 

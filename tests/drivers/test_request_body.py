@@ -3,13 +3,16 @@
 import errno
 import tempfile
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
+from h1core.drivers.engine.engine import Engine
 from h1core.drivers.engine.request_body import BodySpool
 
-from h1core import Request, Response, Timeouts
+from h1core import Limits, Request, Response, Timeouts
 from h1core.app.handler import SpooledRequest
+from h1core.testing import FakeClock, MemoryNetwork
 
 from ..wire import answers, statuses
 from .world import GET, MakeWorld, World, body_echo, ended, error_lines, hello, post
@@ -337,3 +340,29 @@ def test_a_client_that_waits_to_continue_is_told_that_there_is_no_room(
     assert world.talk(client, head + b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert statuses(world.talk(client, body)) == [500]
     assert ended(client)
+
+
+def test_the_file_of_a_request_whose_coroutine_was_never_started_is_closed(files: list[BinaryIO]) -> None:
+    async def handler(request: Request) -> Response:
+        raise AssertionError("nobody runs it")
+
+    clock = FakeClock()
+    network = MemoryNetwork(clock)
+    host: Any = SimpleNamespace(wake=lambda: None)
+    listener = network.listen()
+    engine = Engine(
+        handler,
+        host,
+        listeners=[listener],
+        limits=Limits(max_memory_body_bytes=MOST),
+        clock=clock,
+        selector=network.selector,
+    )
+    client = listener.connect()
+    client.send(post(bytes(2 * MOST)))
+    while not engine.new_exchanges:
+        engine.tick()
+    engine.close()
+    assert [file.closed for file in files] == [True]
+    assert engine.core.connections == []
+    assert client.sees_end
