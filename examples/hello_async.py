@@ -1,12 +1,11 @@
-"""An async page, a clock that ticks until its reader leaves, and an echo that streams both ways: for the trio driver.
+"""An async page, a clock that ticks until its reader leaves, and an echo, on asyncio.
 
 h1core examples.hello_async:app
 curl -N http://127.0.0.1:8000/clock
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
-
-import trio
 
 from h1core import Request, Response
 
@@ -18,7 +17,7 @@ async def clock() -> AsyncGenerator[bytes]:
     seconds = 0
     while True:
         yield b"%d s\n" % seconds
-        await trio.sleep(1)
+        await asyncio.sleep(1)
         seconds += 1
 
 

@@ -1,16 +1,15 @@
-"""A page with a form on Quart-Trio, to try a server by hand.
+"""A page with a form on Quart, to try a server by hand.
 
 pip install 'h1core[frameworks]'
 h1core examples.quart_page:app
 """
 
-from quart import render_template_string, request
-from quart_trio import QuartTrio
+from quart import Quart, render_template_string, request
 
 PAGE = """\
 <!doctype html>
 <html lang="en">
-<title>h1core and Quart-Trio</title>
+<title>h1core and Quart</title>
 <h1>It works</h1>
 <form method="post" enctype="multipart/form-data">
   <p><label>Your name <input name="name"></label>
@@ -20,7 +19,7 @@ PAGE = """\
 {% if name is defined %}<p>Hello, {{ name }}: {{ size }} bytes.{% endif %}
 """
 
-app = QuartTrio(__name__)
+app = Quart(__name__)
 
 
 @app.get("/")

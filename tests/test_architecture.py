@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "drivers.cli.*": CORE + f" drivers.net.* drivers.engine.* drivers.app_interface drivers.cli.* {HOSTS}",
     "drivers.__main__": "drivers.cli.*",
     "drivers": "",
-    "testing.loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
+    "testing.selectors_loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
     "testing.client": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
     "testing.asyncio_loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",
     "testing.trio_loop": CORE + " drivers.* -drivers.__main__ -drivers.cli.* testing.*",

@@ -3,15 +3,13 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import aclosing
 
 import pytest
-import trio
-import trio.testing
 
 from examples import hello_async
 from examples.hello import LOGO, STREAM_LINES, app
 from h1core import Request, Response
+from h1core.testing import Client
 
 HOST = [(b"host", b"example.org")]
 
@@ -102,22 +100,17 @@ def test_a_method_that_does_not_fit_is_told_which_do(method: bytes, target: byte
 # The async one.
 
 
-def ask_async(method: bytes, target: bytes, body: bytes = b"") -> Response:
-    async def asks() -> Response:
-        return await hello_async.app(Request(method, target, HOST, body))
-
-    return trio.run(asks)
-
-
 def test_the_async_one_answers_echoes_and_knows_nothing_else() -> None:
-    assert body_of(ask_async(b"GET", b"/?x")) == b"Hello, world!\n"
-    assert body_of(ask_async(b"POST", b"/echo", b"hello")) == b"hello"
-    assert ask_async(b"GET", b"/nothing").status == 404
+    with Client(hello_async.app) as client:
+        assert client.get("/?x").text == "Hello, world!\n"
+        assert client.post("/echo", b"hello").text == "hello"
+        assert client.get("/nothing").status == 404
 
 
 def test_the_clock_ticks_a_second_at_a_time() -> None:
-    async def watch() -> list[bytes]:
-        async with aclosing(hello_async.clock()) as lines:
-            return [await anext(lines) for _ in range(3)]
-
-    assert trio.run(watch, clock=trio.testing.MockClock(autojump_threshold=0)) == [b"0 s\n", b"1 s\n", b"2 s\n"]
+    with Client(hello_async.app) as client:
+        peer = client.connect()
+        peer.send(b"GET /clock HTTP/1.0\r\nHost: a\r\n\r\n")
+        client.wait(2.5)
+        assert peer.read().endswith(b"\r\n\r\n0 s\n1 s\n2 s\n")
+        peer.reset()

@@ -1,4 +1,4 @@
-"""A selector for the readiness loop: the interface of `selectors`, on epoll without a detour where there is one.
+"""A selector for the engine: the interface of `selectors`, on epoll without a detour where there is one.
 
 `selectors.EpollSelector` asks itself in Python, for each event, what was registered and what the event means. Here the
 ordinary event, which is input and nothing else, costs one look into a table.

@@ -1,4 +1,4 @@
-"""What the readiness loop needs of the world: a byte transport, a listener, a selector.
+"""What the engine needs of the system: a byte transport, a listener, a selector.
 
 Non-blocking sockets and the `selectors` module fit as they are; `h1core.testing` has all three in memory. TLS will be
 another transport.

@@ -1,4 +1,4 @@
-"""Waking a readiness loop from another thread or from a signal handler."""
+"""Waking the selector from another thread or from a signal handler."""
 
 import contextlib
 import os

@@ -159,9 +159,9 @@ class Client:
 
             self._backend = AsyncioBackend(handler, threads, limits, timeouts)
         else:
-            from h1core.testing.loop import LoopBackend
+            from h1core.testing.selectors_loop import SelectorsBackend
 
-            self._backend = LoopBackend(handler, threads, limits, timeouts)
+            self._backend = SelectorsBackend(handler, threads, limits, timeouts)
 
     def connect(self, window_bytes: int = DEFAULT_WINDOW_BYTES) -> Peer:
         """A connection of its own. `window_bytes` is what the server may write before the client reads."""

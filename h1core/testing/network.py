@@ -1,4 +1,4 @@
-r"""A network in memory: listeners, connections and a selector that the readiness loop takes for real ones.
+r"""A network in memory: listeners, connections and a selector that the engine takes for real ones.
 
     clock = FakeClock()
     network = MemoryNetwork(clock)

@@ -1,4 +1,4 @@
-"""The network in memory for the trio driver: its listener and its streams, over the ends that the readiness loop has.
+"""The network in memory for the trio driver: its listener and its streams, with the connections of `network.py`.
 
     network = TrioMemoryNetwork()
     async with trio.open_nursery() as nursery:

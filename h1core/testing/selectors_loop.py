@@ -1,4 +1,4 @@
-"""The readiness loop in memory, for `Client`."""
+"""The selectors driver in memory, for `Client`."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ MAX_TICKS = 100_000
 """In a row, with no time passing: more than any test needs, and an end for a loop that spins."""
 
 
-class LoopBackend:
-    """A server on the readiness loop whose sockets, selector, clock and workers are fakes."""
+class SelectorsBackend:
+    """A server on the selectors driver whose sockets, selector, clock and workers are fakes."""
 
     def __init__(self, handler: Handler, threads: int, limits: Limits | None, timeouts: Timeouts | None) -> None:
         self._clock = FakeClock()
