@@ -165,7 +165,9 @@ class Session:
 
     def poll_input(self) -> None:
         """Read what has come by now, outside of a tick. Never raises."""
-        self.pump(self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else [])
+        events = self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else []
+        if events or self.io.sees_end:  # else nothing came that anybody waits for
+            self.pump(events)
 
     def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
         """Move the connection as far as it goes within its turn: events, application, responses, writes."""
@@ -317,8 +319,7 @@ class Session:
 
     def _waits_for_background(self) -> bool:
         """Whether the next request must wait for a coroutine that goes on after its response; else it is left."""
-        exchange = self.exchange
-        return exchange is not None and exchange.is_complete and not self._detach_exchange()
+        return self.exchange is not None and self.exchange.is_complete and not self._detach_exchange()
 
     def _detach_exchange(self) -> bool:
         """Go on without a coroutine whose response is complete; whether that may be."""
@@ -384,8 +385,7 @@ class Session:
         self.end_source()
         if self._collector is not None:
             self._collector.give_up()
-        exchange = self.exchange
-        if exchange is None or self._is_left_behind(exchange):
+        if self.exchange is None or self._is_left_behind(self.exchange):
             engine.connection_gone(self.conn)
 
     def _is_left_behind(self, exchange: "EngineExchange") -> bool:
