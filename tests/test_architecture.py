@@ -327,6 +327,25 @@ def test_the_drivers_do_not_grow() -> None:
     assert lines <= MAX_LINES_OF_DRIVERS
 
 
+def part_of_drivers(name: str) -> str:
+    part = name.split(".")[1]
+    return {"trio_streams": "trio_driver", "trio_tasks": "trio_driver", "__main__": "cli"}.get(part, part)
+
+
+def test_the_document_lists_the_imports_between_the_parts_of_drivers() -> None:
+    arrows = re.findall(r"^(\w+) +──▶ ([\w ]+)$", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE)
+    listed = {(importer, imported) for importer, names in arrows for imported in names.split()}
+    found = {
+        (part_of_drivers(source.name), part_of_drivers(imported))
+        for source in SHIPPED_SOURCES
+        if source.name.startswith("drivers.")
+        for _, imported in first_party_imports(source)
+        if imported.startswith("drivers.")
+    }
+    assert listed == {(importer, imported) for importer, imported in found if importer != imported}
+    assert len(listed) <= 20
+
+
 def test_a_row_names_only_rows_above_it_and_its_own() -> None:
     order = list(MAY_IMPORT)
     for position, (row, names) in enumerate(MAY_IMPORT.items()):
