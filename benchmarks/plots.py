@@ -72,8 +72,9 @@ def servers(found: dict[str, Any]) -> Any:
     if "idle" in found:
         sizes = {name: row["bytes"] / 1024 for name, row in found["idle"].items()}
         panels.append(("memory of an idle connection", sizes, "KiB"))
+    rows = (len(panels) + 1) // 2
     figure, axes = pyplot.subplots(
-        (len(panels) + 1) // 2, 2, figsize=(11, 3.6 * ((len(panels) + 1) // 2)), sharey=True, layout="constrained"
+        rows, 2, figsize=(11, (0.7 + 0.18 * len(names)) * rows), sharey=True, layout="constrained"
     )
     for axis, (title, figures, unit) in zip(axes.flat, panels, strict=False):
         values = [figures.get(name, 0.0) for name in names]
