@@ -276,7 +276,7 @@ class Judge:
         is_late = self.world.ended_at >= self.world.drain_at + self.world.swarm.timeouts.drain_timeout
         is_cut_off = reason in GIVEN_UP and self._is_left(conn)
         is_allowed = reason in CUT_SHORT or self.world.was_stopped or is_late or is_cut_off
-        if self.stream.resets_on_close and not is_allowed:
+        if self.stream.resets_on_close and not is_allowed and not self.peer.is_gone:
             violated(Invariant.GENTLE_END, f"a reset for {reason and reason.name}", self.lane)
         if last is not None and last.says_close and conn.state is State.HEAD:
             violated(Invariant.CAUSE, "a connection goes on that said that it would not", self.lane)
