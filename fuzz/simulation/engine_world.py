@@ -226,7 +226,8 @@ class EngineDriver:
         stream, exchange = conn.stream, session.exchange
         if conn.disposition is Disposition.LINGER and not stream.output_ended:
             violated(Invariant.GENTLE_END, "all is written, and the writing side is open", conn.lane)
-        is_held = exchange is not None and exchange.is_complete  # too many work after their responses
+        is_full = self.core.background_tasks >= self.core.limits.max_connections
+        is_held = exchange is not None and exchange.is_complete and is_full  # too many work after their responses
         if session._wants_read() and not is_held and stream.ready & READ:
             violated(Invariant.NOT_OVERLOOKED, f"bytes, or their end, wait to be read by {conn.clocks()}", conn.lane)
         if conn.output_bytes and stream.ready & WRITE:
