@@ -1,7 +1,7 @@
 """An HTTP/1.1 server whose every decision is made by a pure state machine.
 
-`Conn` turns bytes and the time into events, bytes and a deadline; it does no I/O. `h1core.server` holds the policy over
-many connections, `h1core.drivers` binds both to the world.
+`Conn` turns bytes and the time into events, bytes and a deadline; it does no I/O. `h1core.server` decides for many
+connections together, `h1core.drivers` connects both to sockets, threads and event loops.
 """
 
 from h1core.app.exchange import Exchange, StreamingHandler

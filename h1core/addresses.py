@@ -37,7 +37,7 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class InheritedAddress:
-    """A descriptor that whoever started this process left open, already listening."""
+    """A listening socket that the parent process left open, by its descriptor."""
 
     fd: int
 
@@ -49,7 +49,7 @@ Address: TypeAlias = TcpAddress | UnixAddress | InheritedAddress
 
 
 def parse_address(text: str) -> Address:
-    """What `HOST:PORT`, `[V6]:PORT`, `unix:PATH` or `fd:N` means. Names are not looked up before `listen`.
+    """Parse `HOST:PORT`, `[V6]:PORT`, `unix:PATH` or `fd:N`. Names are not resolved here, but when listening begins.
 
     Raises LocalError with one sentence for anything else.
     """
@@ -111,5 +111,5 @@ def _parse_port(text: str, digits: str) -> int:
 
 
 def _decimal(digits: str) -> int | None:
-    """int() would also take signs, spaces, underscores and the digits of other scripts."""
+    """Parse ASCII digits, or return None: int() also accepts signs, spaces, underscores and digits of other scripts."""
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None

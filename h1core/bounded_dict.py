@@ -1,4 +1,4 @@
-"""A bounded cache: a peer or an application may decide what goes into it."""
+"""A bounded dict, for caches whose keys a peer or an application chooses."""
 
 from typing import TypeVar
 
@@ -7,7 +7,7 @@ V = TypeVar("V")
 
 
 class BoundedDict(dict[K, V]):
-    """A dict of at most `max_entries`. A full one is emptied when another entry comes: what is used comes again."""
+    """A dict of at most `max_entries`. An assignment to a full one empties it first: entries in use soon return."""
 
     __slots__ = ("_max_entries",)
 

@@ -1,7 +1,7 @@
 """Every limit and every timeout: two frozen dataclasses, each field with its unit, its reason and its consequence.
 
-The command line is made from these fields, so a limit that is not here does not exist. The consequence is what the
-peer gets when the limit is passed.
+The command line is made from these fields, so a limit that is not here does not exist. The consequence, after "Then:",
+is what happens when the limit is exceeded.
 """
 
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ class Limits:
     """How much a peer may send, and how much is kept. All sizes are bytes, all others are counts.
 
     Worst-case memory of one connection is `connection_bytes`; of a server, `max_connections` times that, and up to
-    12 MiB for what is remembered of heads (`memory.py`).
+    12 MiB for the cache of request heads (`head_cache.py`).
     Raises LocalError when a value is not a positive whole number, or when two contradict each other.
     """
 
@@ -52,27 +52,29 @@ class Limits:
     """Content of one request, after the transfer coding. Then: 413, at once when the length is declared."""
 
     initial_buffer_bytes: int = 16 * KIB
-    """What a connection reads at a time to begin with: an ordinary request with room to spare."""
+    """How much a connection reads at a time at first: more than an ordinary request has."""
 
     max_buffer_bytes: int = 1 * MIB
-    """What a connection reads at a time at most, and the pipelined bytes that may wait for their turn. Then: nothing
-    more is read until the response in hand is complete."""
+    """How much a connection reads at a time at most, and the pipelined bytes that may wait. Then: nothing more is read
+    until the current response is complete."""
 
     max_unread_body_bytes: int = 64 * KIB
-    """What is read and thrown away of a body that the application left, to keep the connection. Then: close."""
+    """How much of a body that the application did not read is read and discarded, to keep the connection. Then:
+    close."""
 
     max_linger_bytes: int = 32 * MIB
-    """What is read and thrown away after the last response, so that a peer which is still sending reads that response
-    and no reset. Twice the body limit: who sends a body somewhat too large still hears 413. Then: close."""
+    """How much is read and discarded after the last response, so that a peer which is still sending gets that response
+    and no reset. Twice the body limit: a peer whose body is a little too large still gets its 413. Then: close."""
 
     max_output_bytes: int = 64 * KIB
-    """Response bytes waiting to be written above which a streamed body is not asked for more."""
+    """Response bytes waiting to be written. Then: a streamed body is not asked for more, and no request is parsed."""
 
     max_memory_body_bytes: int = 512 * KIB
-    """Of a request body, before it goes to a temporary file. Ordinary forms and JSON stay below, uploads do not."""
+    """A request body in memory; ordinary forms and JSON stay below, uploads do not. Then: a temporary file."""
 
     max_requests_per_connection: int = 1000
-    """Requests on one connection; bounds what one peer can hold on to behind a balancer. Then: Connection: close."""
+    """Requests on one connection; bounds how long a client stays on one server behind a balancer. Then: Connection:
+    close."""
 
     max_connections: int = 1024
     """Open connections. Then: new ones wait in the kernel's backlog until one ends."""
@@ -94,11 +96,11 @@ class Limits:
 
     @property
     def connection_bytes(self) -> int:
-        """Worst-case bytes that h1core keeps for one connection, bodies in the application's hands left aside.
+        """Worst-case bytes that h1core keeps for one connection, without bodies that the application has.
 
-        Input is checked before a read and output before a piece of body is asked for, so each may pass its mark by
-        one read, and by one piece, which is the application's. A parsed head costs at most 64 bytes a field beyond
-        its own size, an object and two byte strings.
+        Input is checked before a read and output before a piece of body is asked for, so input may exceed its limit by
+        one read, and output by one piece, whose size the application chooses. A parsed head costs at most 64 bytes a
+        field beyond its own size, an object and two byte strings.
         """
         receive = 2 * self.max_buffer_bytes
         head = 2 * self.max_head_bytes + 256 * self.max_fields
@@ -108,43 +110,42 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may take. All are seconds on the injected clock, all are on, none can be switched off.
+    """How long a peer may take. Timeouts are seconds on the injected clock, and none can be switched off.
 
-    Raises LocalError when a value is not a positive number. A very large number is the way to say "never"; it has to
-    be said.
+    Raises LocalError when a value is not a positive number. For "never", give a very large number.
     """
 
     head_timeout: float = 10.0
     """From accept, or from the first byte of a later request, to the end of the head; absolute, so that a byte now
-    and then does not help. Then: 408 if a byte came, else a silent close."""
+    and then does not extend it. Then: 408 if a byte came, else a silent close."""
 
     body_timeout: float = 60.0
     """How far a request body may fall behind `min_body_rate` while we are reading it. Then: 408 and close."""
 
     min_body_rate: float = 1024.0
-    """Bytes a second. Each byte of a body earns its share of a second, up to `body_timeout` from now."""
+    """Bytes a second. Each byte of a body extends the deadline by its share of a second, to `body_timeout` at most."""
 
     keepalive_timeout: float = 75.0
-    """Idle between requests; longer than the 60 s after which common balancers let go. Then: a silent close."""
+    """Idle between requests; longer than the 60 s after which common balancers close. Then: a silent close."""
 
     write_timeout: float = 30.0
-    """How far the peer may fall behind `min_write_rate` in taking what it is owed; who takes nothing for so long
-    is. Then: reset."""
+    """How far the peer may fall behind `min_write_rate` in taking the response; it is too far behind when it takes
+    nothing for so long. Then: reset."""
 
     min_write_rate: float = 2048.0
-    """Bytes a second. Each byte taken earns its share of a second, up to `write_timeout` from now. Without it, a client
-    that takes a byte now and then holds 100 MiB of response for a year. A modem of 1995 is faster; a tiny rate is the
-    way to say that any byte will do."""
+    """Bytes a second. Each byte taken extends the deadline by its share of a second, to `write_timeout` at most.
+    Without it, a client that takes a byte now and then holds 100 MiB of response for a year. A modem of 1995 is faster.
+    With a tiny rate, any byte is enough."""
 
     queue_timeout: float = 10.0
-    """A request waits for a worker; by then most clients have given up on an ordinary page. Then: 503 with Retry-After,
-    and it is not run."""
+    """How long a request may wait for a worker; most clients of an ordinary page do not wait longer. Then: 503 with
+    Retry-After, and the application is not called."""
 
     linger_timeout: float = 2.0
     """After the last response, waiting for the peer to close its side. Then: close."""
 
     drain_timeout: float = 30.0
-    """From the begin of a drain. Then: whatever is left is reset."""
+    """From the start of a drain. Then: the remaining connections are reset."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -182,4 +183,4 @@ SUMMARIES: Final = {
     "linger_timeout": "waiting for the peer to close after the last response; then close",
     "drain_timeout": "from the begin of a drain; then what is left is reset",
 }
-"""One line for each field of Limits and Timeouts; the docstrings there say the rest, and why."""
+"""One line for each field of Limits and Timeouts, for `--help`; the docstrings there have the details and reasons."""

@@ -1,7 +1,7 @@
-"""What can be wrong: the caller's mistakes as an exception, the peer's as values.
+"""Errors: the caller's mistakes are exceptions, the peer's mistakes are values.
 
-`LocalError` is raised, always, before a byte is queued. A peer's mistake never raises: it is a
-`RefuseReason`, one row of the table below, and the row carries everything that is ever said about it.
+`LocalError` is always raised before a byte is queued. A peer's mistake never raises: it is a `RefuseReason`, one row
+of the table below, with its status, its sentence and its source.
 """
 
 from enum import Enum
@@ -10,13 +10,13 @@ from enum import Enum
 class LocalError(Exception):
     """The caller broke the contract of h1core; the message says what to do instead.
 
-    Raised by constructors and by `Conn.send` and its neighbours, never because of a peer's bytes.
-    When it is raised nothing was queued and no state changed.
+    Raised by constructors and by methods that the application calls, such as `Conn.send`; never because of a peer's
+    bytes. When it is raised, nothing was queued and no state has changed.
     """
 
 
 class Disconnected(Exception):
-    """The client is gone: what is left of its response cannot be delivered. Raised to applications that send."""
+    """The client has disconnected. Raised in an application that sends to it or receives from it."""
 
 
 class RefuseReason(Enum):
@@ -83,7 +83,7 @@ class RefuseReason(Enum):
     source: str
 
     def __new__(cls, status: int, text: str, source: str) -> "RefuseReason":
-        """Make a member of a row; its value is its place, for rows that say the same must not become one member."""
+        """Make a member from a row. Its value is its position: an Enum makes rows with equal values one member."""
         member = object.__new__(cls)
         member._value_ = len(cls.__members__) + 1
         member.status, member.text, member.source = status, text, source

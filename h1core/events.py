@@ -1,8 +1,8 @@
-"""What goes in and out of a `Conn`: values, and nothing but values.
+"""The events that go in and out of a `Conn`: plain values.
 
-From the peer: `Request`, `Data`, `EndOfMessage`, then perhaps the last word: `Refused`, `TimedOut` or `Closed`; and
-`Switched` when the connection is handed over. From the application: `InformationalResponse`, `Response`, `Data`,
-`EndOfMessage`, and `FileSlice` in the place of `Data`.
+From the peer: `Request`, `Data`, `EndOfMessage`, then perhaps one last event: `Refused`, `TimedOut` or `Closed`; and
+`Switched` when the connection changes to another protocol. From the application: `InformationalResponse`, `Response`,
+`Data`, `EndOfMessage`, and `FileSlice` instead of `Data`.
 
 The classes are slotted, and not frozen: three frozen instances would cost a request a tenth of its time. Treat them as
 values all the same.
@@ -23,7 +23,7 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Who talks to whom: what a driver knows of a connection besides its bytes."""
+    """The addresses and the scheme of a connection, which a driver knows and a `Conn` does not."""
 
     client: tuple[str, int] | None = None
     """Address and port; None when there is none, as on a unix socket."""
@@ -49,7 +49,7 @@ class Request:
     """The request target as sent, never decoded. Its form fits the method (RFC 9112 §3.2)."""
 
     headers: Headers
-    """Lower-case names, values without surrounding white space. `host` is what the target names, if it names one."""
+    """Lower-case names, values without surrounding white space. `host` is the target's authority, if it has one."""
 
     body: bytes = b""
     """Empty from a `Conn`, which reports the body as `Data`; a driver that collects bodies puts it here."""
@@ -61,22 +61,22 @@ class Request:
     """There is no body: neither `Data` nor `EndOfMessage` will follow."""
 
     upgrade: bytes | None = None
-    """The protocol that the peer offers and this `Conn` was told to take, lower-case; `b"connect"` for a tunnel."""
+    """The first protocol the peer offers that is in `Conn(upgrades=...)`, lower-case; `b"connect"` for a tunnel."""
 
     trailers: Headers = ()
     """Empty from a `Conn`, like `body`."""
 
     endpoints: Endpoints = UNKNOWN_ENDPOINTS
-    """Put here by a driver."""
+    """Set by a driver."""
 
     def open_body(self) -> BinaryIO:
-        """The body as a file, at its begin. What the server put on a disk is read from there, and not into memory."""
+        """The body as a file, at its start. A body that the server stored on disk is not loaded into memory."""
         return BytesIO(self.body)
 
 
 @dataclass(slots=True)
 class Data:
-    """A piece of body, never empty when it comes from a `Conn`. How a body is cut into pieces means nothing."""
+    """A piece of body, never empty when it comes from a `Conn`. How a body is split into pieces has no meaning."""
 
     data: bytes | bytearray | memoryview
 
@@ -91,9 +91,9 @@ class EndOfMessage:
 @final
 @dataclass(slots=True)
 class FileSlice:
-    """A piece of body that lies in a file, by reference: `Conn` counts its bytes, and never has them.
+    """A piece of body in a file, by reference: `Conn` counts its bytes, and never reads them.
 
-    Raises LocalError for a part that cannot be.
+    Raises LocalError for a negative offset or size.
     """
 
     descriptor: int
@@ -110,7 +110,7 @@ class FileSlice:
         return self.size
 
     def after(self, count: int) -> "FileSlice":
-        """What is left when the first `count` bytes are sent."""
+        """The rest, when the first `count` bytes are sent."""
         return FileSlice(self.descriptor, self.offset + count, self.size - count)
 
 
@@ -118,8 +118,8 @@ class FileSlice:
 class Refused:
     """The peer broke the protocol. Last event of the connection.
 
-    The answer is already queued, unless a response was under way: that may be finished, and whether it could be shows
-    in the connection's state.
+    The answer is already queued, unless a response was in progress: the application may complete that one if the
+    connection's state is RESPONDING.
     """
 
     status: int
@@ -128,21 +128,21 @@ class Refused:
 
 @dataclass(slots=True)
 class TimedOut:
-    """A deadline passed while the peer owed something. Last event of the connection, like Refused."""
+    """A deadline of the connection passed. Last event of the connection, like Refused."""
 
     timer: Timer
 
 
 @dataclass(slots=True)
 class Closed:
-    """The peer is gone. Last event of the connection."""
+    """The peer closed the connection, or it broke. Last event of the connection."""
 
     reason: CloseReason
 
 
 @dataclass(slots=True)
 class Switched:
-    """The connection speaks another protocol now; `data` is what the peer sent behind its request."""
+    """The connection has changed to another protocol; `data` is what the peer sent after its request."""
 
     protocol: bytes
     data: bytes
@@ -153,8 +153,8 @@ class Response:
     """A final response: complete with its body, or with `body=None` the head of a streamed one.
 
     `Conn.send` takes bytes-like bodies and None; a handler may also return an iterable of bytes, which its driver
-    streams, and an async handler an async one. Framing, Date and Connection are added where they are due; names are
-    sent as given.
+    streams, and an async handler an async one. Framing, Date and Connection are added where needed; names are sent as
+    given.
     """
 
     status: int

@@ -1,1 +1,1 @@
-"""What an application looks like to the server: handlers, WSGI (PEP 3333) and ASGI 3."""
+"""The interfaces between the server and an application: handlers, WSGI (PEP 3333) and ASGI 3."""

@@ -2,13 +2,13 @@
 
 Theory
 ------
-`http.response.start` is kept until the first body comes, as the specification allows: then an ordinary response is one
-`Response`, and one that fails between the two is still a 500. `Exchange` does the rest: backpressure, 100 Continue, and
-telling who has left.
+`http.response.start` is kept until the first `http.response.body`, as the specification allows: then an ordinary
+response is one `Response`, and an application that fails between the two still gets a 500. `Exchange` does the rest:
+backpressure, 100 Continue, and noticing that a client has disconnected.
 
-The stated version is 2.3, and one rule of 2.4 is kept all the same: a `send` that can reach nobody raises an OSError.
-Starlette takes "2.4" for a promise that sending is enough to notice a client that has left, and no longer listens
-for it; a stream that waits for its next event would then outlive its client for as long as there is none.
+The declared version is 2.3, but one rule of 2.4 is kept: `send` to a disconnected client raises an OSError. With "2.4",
+Starlette relies on `send` to notice that a client has disconnected, and no longer calls `receive` for it; a stream that
+waits for its next event would then go on without its client until there is an event.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from h1core.app.exchange import Exchange, StreamingHandler
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Headers, InformationalResponse, Request, Response, Sendable
 
-# Any: what stands in scopes and messages is the specification's business, and checked here where it matters.
+# Any: the specification defines what scopes and messages contain; it is checked here where it matters.
 Scope: TypeAlias = dict[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -37,20 +37,20 @@ TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
 class ClientLeft(Disconnected, OSError):
-    """Raised by `send` when nobody is there to read it; an OSError, as ASGI wants it."""
+    """Raised by `send` when the client has disconnected; an OSError, as ASGI requires."""
 
 
 class Phase(IntEnum):
-    """How far a response has come."""
+    """The phases of a response."""
 
     WAITING = 0
-    """For http.response.start."""
+    """Waiting for http.response.start."""
     STARTED = 1
-    """That is here, and kept."""
+    """http.response.start was received, and is kept."""
     STREAMING = 2
     """A part of the body was sent."""
     TRAILERS = 3
-    """The body is over, trailers were announced."""
+    """The body is complete, trailers were announced."""
     COMPLETE = 4
 
 
@@ -67,16 +67,16 @@ EXPECTED: Final = {
     TRAILERS: "the body is over, and http.response.trailers comes next",
     COMPLETE: "the response is complete; a request has one response",
 }
-"""What an application is told that sends something else."""
+"""What must come next in each phase, for the error when an application sends something else."""
 
 
 class AsgiHandler(StreamingHandler):
-    """An ASGI application as a handler. `state` is what its lifespan fills; each request gets a shallow copy.
+    """An ASGI application as a handler. `state` is filled by its lifespan; each request gets a shallow copy.
 
-    `root_path` is where the application is mounted. The path that it sees lies below that, as ASGI wants it: one that
-    does not is taken for one that a proxy has cut, and gets it back.
+    `root_path` is where the application is mounted. `path` in the scope includes it, as ASGI requires: when a proxy
+    has removed it from a target, it is added again.
 
-    Raises LocalError when the root path is none, or the application cannot be called with three arguments.
+    Raises LocalError when the root path does not begin with a slash, or the application does not take three arguments.
     """
 
     upgrades = (b"websocket",)
@@ -91,7 +91,9 @@ class AsgiHandler(StreamingHandler):
         self._root_path = root_path.rstrip("/")
 
     async def __call__(self, exchange: Exchange) -> Response | None:
-        """Run the application for one request. Raises what it raises, and LocalError for half a response."""
+        """Run the application for one request. Raises what it raises, LocalError for an incomplete response, and
+        Disconnected in place of either once the application was told that its client has disconnected.
+        """
         request = exchange.request
         if request.upgrade is not None and opens_websocket(request):
             return Response(501, TEXT, NO_WEBSOCKET)
@@ -107,7 +109,7 @@ class AsgiHandler(StreamingHandler):
         return None
 
     def scope(self, request: Request) -> Scope:
-        """The connection scope of a request; nothing in it that can be changed is anybody else's."""
+        """The connection scope of a request; it shares no mutable value with another request's."""
         raw_path, _, query = request.target.partition(b"?")
         if not raw_path.startswith(b"/") and raw_path != b"*":  # absolute-form: scheme://authority, and perhaps a path
             raw_path = b"/" + raw_path.partition(b"://")[2].partition(b"/")[2]
@@ -138,7 +140,7 @@ class AsgiHandler(StreamingHandler):
 def _check_signature(app: AsgiApp) -> None:
     try:
         signature = inspect.signature(app)
-    except (TypeError, ValueError):  # it cannot be seen
+    except (TypeError, ValueError):  # it has no visible signature
         return
     try:
         signature.bind({}, None, None)
@@ -147,14 +149,12 @@ def _check_signature(app: AsgiApp) -> None:
 
 
 def opens_websocket(request: Request) -> bool:
-    """Whether a request that offers the protocol opens a WebSocket, and would not make do with another answer.
-    RFC 6455 §4.1.
-    """
+    """Whether a request that offers `websocket` is a handshake, to which no other response is useful. RFC 6455 §4.1."""
     return request.method == b"GET" and any(name == b"sec-websocket-key" for name, _ in request.headers)
 
 
 class _Conversation:
-    """What the application receives and sends in one request, and in which order that may be."""
+    """The application's `receive` and `send` for one request, and the order in which messages may come."""
 
     __slots__ = ("_body_is_over", "_exchange", "_has_trailers", "_start", "_trailers", "has_left", "phase")
 
@@ -166,10 +166,10 @@ class _Conversation:
         self._trailers: Headers = ()
         self.phase = WAITING
         self.has_left = False
-        """The application was told that its client has left."""
+        """The application was told that its client has disconnected."""
 
     async def receive(self) -> Message:
-        """The next piece of the request, then, once the client has left or the response is complete, the end."""
+        """The next http.request; then http.disconnect, once the client is gone or the response is complete."""
         try:
             if not self._body_is_over and not self._is_complete():
                 body, more = await self._exchange.receive_part()
@@ -182,11 +182,11 @@ class _Conversation:
         return {"type": "http.disconnect"}
 
     def _is_complete(self) -> bool:
-        """A method, because another task may have sent the end while one waited; mypy would not believe that."""
+        """A method, because another task may send the end during an `await`, which mypy does not consider."""
         return self.phase is COMPLETE
 
     async def send(self, message: Message) -> None:
-        """Take a part of the response. Raises LocalError for what may not come now, ClientLeft when nobody reads it."""
+        """Send a part of the response. Raises LocalError for a wrong message or order, ClientLeft if it is gone."""
         try:
             kind = message["type"]
         except (TypeError, KeyError):
@@ -225,7 +225,7 @@ class _Conversation:
             raise LocalError(f"this server knows no {kind!r}; scope['extensions'] says what it knows")
 
     def _take_start(self, message: Message) -> None:
-        """Keep the head of the response; its fields are judged when it is sent."""
+        """Keep the head of the response; its fields are checked when it is sent."""
         if self.phase is not WAITING:
             self._refuse("http.response.start")
         status = message.get("status")
@@ -254,7 +254,7 @@ class _Conversation:
                 await self._deliver(EndOfMessage(), COMPLETE)
 
     async def _take_trailers(self, message: Message) -> None:
-        """Keep trailers, and send them with the end once they are all here."""
+        """Keep trailers, and send them with the end once all were received."""
         if self.phase is not TRAILERS:
             self._refuse("http.response.trailers")
         self._trailers = [*self._trailers, *_as_fields(message.get("headers", ()), "http.response.trailers")]
@@ -262,7 +262,7 @@ class _Conversation:
             await self._deliver(EndOfMessage(self._trailers), COMPLETE)
 
     async def _deliver(self, event: Sendable, phase: Phase) -> None:
-        """Send something; a mistake of the application leaves all as it was."""
+        """Send an event; after an error the phase is what it was before."""
         before = self.phase
         self.phase = phase
         try:
@@ -272,7 +272,7 @@ class _Conversation:
             await self._recover(error, event, phase)
 
     async def _recover(self, error: Disconnected | LocalError, event: Sendable, phase: Phase) -> None:
-        """Send what could not be sent in another way, or raise what the application is to know."""
+        """Send a response again without `transfer-encoding: chunked`, or raise the error for the application."""
         if isinstance(error, Disconnected):
             self.has_left = True
             raise ClientLeft(str(error)) from None
@@ -284,14 +284,14 @@ class _Conversation:
         raise LocalError(f"{kind} is out of turn: {EXPECTED[self.phase]}")
 
     def refuse_end(self) -> NoReturn:
-        """Say what is wrong with an application that has ended before its response: nothing, when nobody waits."""
+        """Raise the error of an application that has ended before its response: LocalError, or Disconnected."""
         if self.has_left:
             raise Disconnected("the client has left, and the application has ended")
         raise LocalError(f"the application ended before its response: {EXPECTED[self.phase]}")
 
 
 def _as_fields(headers: object, where: str) -> Headers:
-    """The header fields of a message; only their container is looked at. Raises LocalError."""
+    """The header fields of a message; only their container is checked. Raises LocalError."""
     if isinstance(headers, (list, tuple)):
         return headers
     if not isinstance(headers, Iterable) or isinstance(headers, (str, bytes, dict)):
@@ -300,7 +300,7 @@ def _as_fields(headers: object, where: str) -> Headers:
 
 
 def _drop_chunked(response: Response) -> bool:
-    """Take `transfer-encoding: chunked` out of a response: the framing is the server's. Whether there was any."""
+    """Remove `transfer-encoding: chunked`, because the server chooses the framing. Returns whether there was any."""
     kept = [
         field
         for field in response.headers

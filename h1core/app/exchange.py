@@ -1,7 +1,7 @@
-"""One request and its response while both are on their way: what an application uses that wants to stream both.
+"""One request and its response in progress, for an application that streams both.
 
 Most handlers get a whole request and return a response (handler.py). One that is wrapped in `StreamingHandler` gets an
-`Exchange` instead, as soon as the head of the request is there:
+`Exchange` instead, as soon as the head of the request was received:
 
     @StreamingHandler
     async def echo(exchange):
@@ -28,54 +28,54 @@ class Exchange(ABC):
     __slots__ = ("request",)
 
     request: Request
-    """Its body is empty: `receive` has it. Its trailers are there when the body is over."""
+    """Its body is empty: call `receive`. Its trailers are set at the end of the body."""
 
     @abstractmethod
     async def receive(self) -> bytes:
         """The next piece of the request body, or `b""` at its end.
 
-        Nothing is read from the network but what is asked for here; the first call lets a client that waits for
-        100 Continue begin. Raises Disconnected when the rest of the body will not come, and LocalError when another
-        task is receiving, or when the response has begun without a body that the client waited to be asked for.
+        The body is read from the network only as it is asked for here; the first call sends 100 Continue to a client
+        that waits for it. Raises Disconnected when the rest of the body will not come, and LocalError when another task
+        is receiving, or when the response was begun while the client still waited for 100 Continue.
         """
 
     async def receive_part(self) -> tuple[bytes, bool]:
-        """Like `receive`, with whether more may come: False with the last piece where that is known already."""
+        """Like `receive`, and whether more may come: False with the last piece if that is known already."""
         piece = await self.receive()
         return piece, bool(piece)
 
     @abstractmethod
     async def send(self, event: Sendable) -> None:
-        """Send a response or a part of one, as with `Conn.send`, and wait while the peer does not keep up.
+        """Send a response or a part of one, as with `Conn.send`, and wait while the client is behind (backpressure).
 
-        Raises Disconnected when nobody is there to read it, LocalError as `Conn.send` does.
+        Raises Disconnected when the client has disconnected, LocalError as `Conn.send` does.
         """
 
     @abstractmethod
     def respond(self, response: Response) -> bool:
-        """Send a whole response without waiting. True when all of it is on its way; when not, `await flush()`.
+        """Send a whole response without waiting. Returns True when all of it is written; when not, `await flush()`.
 
-        Raises LocalError as `Conn.send` does. Whether anybody is there to read it, `flush` says.
+        Raises LocalError as `Conn.send` does. `flush` raises Disconnected when the client has disconnected.
         """
 
     @abstractmethod
     async def flush(self) -> None:
-        """Wait until what was sent is on its way. Raises Disconnected when nobody is there to read it."""
+        """Wait until what was sent is written. Raises Disconnected when the client has disconnected."""
 
     @abstractmethod
     async def wait_disconnected(self) -> None:
-        """Return when the peer is gone or has closed its side, once the body was received. Raises nothing itself."""
+        """Wait until the client has disconnected or closed its side. Call it after the body. Raises nothing itself."""
 
     @abstractmethod
     async def wait_client_gone(self) -> None:
-        """Return when nobody waits for more of the response: it is complete, or the peer has left. Raises nothing.
+        """Wait until the response is complete or the client is gone. Call it after the body. Raises nothing.
 
-        A peer that closes its side along with its request still waits for the answer, and has left only when the
-        connection breaks; one that closes it later has left. To be called once the body was received.
+        A client that closes its side together with its request (half-close) still waits for the response, and is gone
+        only when the connection breaks; one that closes it later is gone.
         """
 
     def cancellable(self) -> AbstractContextManager[object]:
-        """A context in which the task is cancelled when the client is gone. Here it never is."""
+        """A context in which the task is cancelled when the client is gone. This one never cancels."""
         return nullcontext()
 
     async def read(self) -> bytes:
@@ -102,10 +102,10 @@ class StreamingHandler:
 
 
 def on_exchange(handler: AsyncHandler, cancels: bool = False) -> Callable[[Exchange], Awaitable[None]]:
-    """An async handler of whole requests as one of exchanges: it sends what the handler returns.
+    """Wrap an async handler of whole requests as a handler of exchanges, which sends what the first one returns.
 
-    The request of the exchange has its body. A body of the response may be an iterable, or an async one. With `cancels`
-    the handler is cancelled when its client goes away first.
+    The request of the exchange has its body. The response's body may also be an iterable, or an async one. With
+    `cancels` the handler is cancelled when its client disconnects first.
     """
 
     async def run(exchange: Exchange) -> None:
@@ -118,7 +118,7 @@ def on_exchange(handler: AsyncHandler, cancels: bool = False) -> Callable[[Excha
             else:
                 response = await handler(request)
         finally:
-            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
+            request.method = method  # a handler may change it, and the response must fit what the client sent
         if type(response) is Response and isinstance(response.body, AsyncIterable):
             with exchange.cancellable():
                 await _send_async(exchange, response, aiter(response.body))
@@ -136,7 +136,7 @@ def on_exchange(handler: AsyncHandler, cancels: bool = False) -> Callable[[Excha
 
 
 async def _send_pieces(exchange: Exchange, first: Response, pieces: Iterator[bytes]) -> None:
-    """Send a streamed body. Nothing is sent before the first piece is there: until then a failure is a 500."""
+    """Send a streamed response. Nothing is sent before the body's first piece: until then a failure is a 500."""
     if isinstance(pieces, FileBody):
         await exchange.send(first)
         await exchange.send(pieces.part)
@@ -151,7 +151,7 @@ async def _send_pieces(exchange: Exchange, first: Response, pieces: Iterator[byt
 
 
 async def _send_async(exchange: Exchange, response: Response, pieces: AsyncIterator[bytes]) -> None:
-    """The same for an async iterator, which is closed in the end."""
+    """The same for an async iterator, which is closed at the end."""
     try:
         if exchange.request.method == b"HEAD":
             await exchange.send(Response(response.status, response.headers))

@@ -1,7 +1,7 @@
-"""What an application looks like to a driver: the types, and how its reply becomes what `Conn.send` takes.
+"""Handlers: their types, and how their response becomes what `Conn.send` takes.
 
-A handler gets a whole request and returns a `Response`. Wrappers for other interfaces (`h1core.app`) produce
-handlers; drivers run them and know nothing else.
+A handler gets a whole request and returns a `Response`. Wrappers for other interfaces (`wsgi.py`, `asgi.py`) are
+handlers, too; drivers run nothing else.
 """
 
 import functools
@@ -15,7 +15,7 @@ from h1core.events import FileSlice, Request, Response
 FILE_BLOCK_BYTES: Final = 64 * 1024
 
 Handler: TypeAlias = Callable[[Request], Response]
-"""Runs to its end before anything else happens in its thread. What it raises becomes a 500."""
+"""Blocks its thread until it returns. What it raises becomes a 500."""
 
 AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -24,25 +24,25 @@ class ResponseWriter(Protocol):
     """What a driver gives to a `WritingHandler`."""
 
     def begin(self, response: Response) -> None:
-        """Say how the response begins; its body is None. It goes out with what is written first. Never raises."""
+        """Set the head of the response, with None as its body. It is sent with the first `write`. Never raises."""
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, and wait while the client is behind. Raises Disconnected when it has gone."""
+        """Send a piece of the body, and wait while the client is behind. Raises Disconnected."""
 
 
 class WritingHandler:
-    """A handler that may send a part of its response before it returns, where it runs in a worker that can wait.
+    """A handler that may send a part of its response before it returns, when it runs in a worker thread.
 
-    No abstract class: to ask whether something is one of those costs more than the rest of a worker's question.
+    Not an abstract class: `isinstance` costs much more with one, and workers call it for each request.
     """
 
     def __call__(self, request: Request, writer: ResponseWriter | None = None) -> Response:
-        """The whole response; or, if it was begun on the writer, one with the rest of its body, an iterator."""
+        """Return the whole response; or, if it was begun on `writer`, one with an iterator of the rest of its body."""
         raise NotImplementedError
 
 
 class SpooledRequest(Request):
-    """A request whose body was too large to keep in memory, and lies in a file.
+    """A request whose body was too large to keep in memory, and is in a file.
 
     `body` reads all of it, once; `open_body` gives the file itself. The file is closed when the response is over.
     """
@@ -70,20 +70,20 @@ class SpooledRequest(Request):
         return self._body
 
     def open_body(self) -> BinaryIO:
-        """The file, at its begin; the same one each time."""
+        """The file, at its start; the same one each time."""
         self._file.seek(0)
         return self._file
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._file.close()
 
 
 class WholeBody:
-    """A body that is all there, of somebody who wants to clean up once it is on its way.
+    """A complete body whose application cleans up after it is sent.
 
-    It is an iterator of its one piece, like any other. A driver may as well send `data` as the whole body that it is,
-    and then call `close`; the application must not have to wait for that, nor the client for the application.
+    It is an iterator of its one piece. A driver may instead send `data` as a whole body, and then call `close`: the
+    client does not wait for the clean-up, nor the application for the client.
     """
 
     __slots__ = ("_close", "_left", "data")
@@ -102,16 +102,16 @@ class WholeBody:
         return self._left.pop()
 
     def close(self) -> None:
-        """Let the application clean up. A second call does nothing."""
+        """Run the application's clean-up. A second call does nothing."""
         close, self._close = self._close, None
         if close is not None:
             close()
 
 
 class FileBody:
-    """A body that lies in a file: `size` bytes from `offset`. The file is its own, and closed with it.
+    """A body in a file: `size` bytes from `offset`. It owns the file, and `close` closes it.
 
-    It is an iterator of blocks, like any other. A driver may send `part` instead, and call `close` when that is sent.
+    It is an iterator of blocks. A driver may send `part` instead, and call `close` when that is sent.
     """
 
     __slots__ = ("_file", "_offset", "_taken", "size")
@@ -124,7 +124,7 @@ class FileBody:
 
     @property
     def part(self) -> FileSlice:
-        """All of it."""
+        """The whole body, by reference."""
         return FileSlice(self._file.fileno(), self._offset, self.size)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -139,15 +139,15 @@ class FileBody:
         return block
 
     def close(self) -> None:
-        """Give the file back. A second call does nothing."""
+        """Close the file. A second call does nothing."""
         self._file.close()
 
 
 def first_part(request: Request, response: Response) -> tuple[Response, Iterator[bytes] | None]:
-    """What to send first of a handler's reply, and the pieces of body that follow it, or None.
+    """What to send first of a handler's response, and the pieces of body that follow it, or None.
 
-    A reply to HEAD is what GET would have got, so its body is left out here and its length said (RFC 9110 §9.3.2).
-    Raises LocalError when the reply is not a Response, or its body not something to send.
+    A handler answers HEAD like GET, so the body is removed here, and its length declared if known (RFC 9110 §9.3.2).
+    Raises LocalError when `response` is not a Response, or its body cannot be sent.
     """
     if type(response) is not Response:
         raise LocalError(f"a handler returns h1core.Response, not {type(response).__name__}")
@@ -171,7 +171,7 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
 
 
 class _Pieces:
-    """The iterator of an iterable that wants to be closed itself, as a WSGI application's result does."""
+    """The iterator of an iterable that has its own `close`, like the result of a WSGI application."""
 
     __slots__ = ("_body", "_iterator")
 
@@ -186,7 +186,7 @@ class _Pieces:
         return next(self._iterator)
 
     def close(self) -> None:
-        """Close both, for either may be where the cleaning up is."""
+        """Close both, because either may do the clean-up."""
         try:
             close_pieces(self._iterator)
         finally:
@@ -194,7 +194,7 @@ class _Pieces:
 
 
 def _with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes]]:
-    """The headers of a reply, with its length unless they frame it already."""
+    """The headers of a response, with its Content-Length unless they have framing already."""
     headers = list(response.headers)
     if not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers):
         headers.append((b"content-length", b"%d" % body_bytes))
@@ -202,14 +202,14 @@ def _with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes
 
 
 def close_pieces(pieces: object) -> None:
-    """Let an iterable of pieces clean up, whether or not it was read to its end. Raises what its `close` raises."""
+    """Call the `close` of an iterable of pieces, if it has one, read to its end or not. Raises what that raises."""
     close = getattr(pieces, "close", None)
     if close is not None:
         close()
 
 
 def is_async(app: Callable[..., object]) -> bool:
-    """Calling it gives an awaitable: an `async def`, a partial or a bound method of one, or an instance of such."""
+    """Whether `app` is an `async def`, a partial or bound method of one, or an instance with an async `__call__`."""
     while isinstance(app, functools.partial):
         app = app.func
     return inspect.iscoroutinefunction(app) or (

@@ -1,4 +1,4 @@
-"""What kind of application something is: told by its arguments."""
+"""Finds out by its arguments which interface an application has."""
 
 import inspect
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 from h1core.app.handler import is_async
 from h1core.errors import LocalError
 
-# Any: an application's signature is its interface's business, and three interfaces pass through here.
+# Any: the signature depends on the interface, and applications of three interfaces are handled here.
 App: TypeAlias = Callable[..., Any]
 
 Interface: TypeAlias = Literal["handler", "wsgi", "asgi"]
@@ -24,9 +24,9 @@ CALLS: Final[dict[Interface, tuple[str, ...]]] = {
 
 
 def interface_of(app: App) -> Interface:
-    """The interface of an application, told by the arguments it cannot do without: 1 handler, 2 WSGI, 3 ASGI.
+    """The interface of an application, by the number of its required arguments: 1 handler, 2 WSGI, 3 ASGI.
 
-    Raises LocalError when that is unclear; `--interface` is the way out, and the sentence says so.
+    Raises LocalError when that is unclear; its message names the option `--interface`.
     """
     try:
         parameters = inspect.signature(app).parameters.values()
@@ -53,7 +53,7 @@ def interface_of(app: App) -> Interface:
 
 
 def _without_arguments(app: App, takes_any: bool) -> str:
-    """What one that can be called without arguments probably is."""
+    """What an application that can be called without arguments probably is, for the error message."""
     if takes_any:
         return "it takes any arguments, like a wrapper without functools.wraps"
     if inspect.isclass(app):
@@ -62,11 +62,14 @@ def _without_arguments(app: App, takes_any: bool) -> str:
 
 
 def check_interface(app: App, interface: Interface) -> None:
-    """See that an application can be called as an interface wants it, lest every request fail. Raises LocalError."""
+    """Check that an application can be called as its interface requires; else every request would fail.
+
+    Raises LocalError.
+    """
     arguments = CALLS[interface]
     try:
         signature = inspect.signature(app)
-    except (TypeError, ValueError):  # it cannot be seen
+    except (TypeError, ValueError):  # it has no visible signature
         return
     try:
         signature.bind(*arguments)

@@ -1,6 +1,6 @@
-"""ASGI 3, the lifespan part: what an application and its server say to each other at the begin and the end.
+"""ASGI 3, the lifespan part: startup and shutdown of an application.
 
-Pure: the driver runs `Lifespan.run` in a task, and gives it events of its own kind to wait on.
+No I/O: the driver runs `Lifespan.run` in a task, and gives it signals of its event loop to wait for.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from h1core.errors import LocalError
 
 
 class StartupFailed(LocalError):
-    """The application could not start. `__cause__` is what it raised, if it did."""
+    """The application could not start. `__cause__` is what it raised, if anything."""
 
     details: str = ""
-    """What it said, where that is more than the line in this error."""
+    """The application's message, if that has more than one line."""
 
 
 class Signal(Protocol):
-    """Wakes one waiting task of an event loop, once. It may be set before anybody waits."""
+    """Wakes one waiting task of an event loop, once. It may be set before the task waits."""
 
     def set(self) -> None:
         """Let `wait` return. A second call does nothing. Never raises."""
@@ -29,7 +29,7 @@ class Signal(Protocol):
 
 
 class Stage(Enum):
-    """How far a lifespan has come."""
+    """The stages of a lifespan."""
 
     STARTING = "the application is starting"
     UNSUPPORTED = "the application takes no part in lifespan"
@@ -48,10 +48,10 @@ FAILED_TO_STOP: Final = "lifespan.shutdown.failed"
 
 
 class Lifespan:
-    """One lifespan. `run` is to be run in a task; when `answered` is set, `stage` says what became of the startup.
+    """One lifespan. `run` is to be run in a task; when `answered` is set, `stage` is the result of the startup.
 
-    An application that fails before it has received anything, or sends messages of another kind, does not know of
-    lifespan, and is served without. One that has received lifespan.startup and fails then could not start.
+    An application that fails before it has received anything, or sends messages of another kind, does not support
+    lifespan, and is served without it. One that has received lifespan.startup and fails then could not start.
     """
 
     def __init__(self, app: AsgiApp, state: dict[str, Any], new_signal: Callable[[], Signal]) -> None:
@@ -61,18 +61,18 @@ class Lifespan:
         self._never = new_signal()
         self.stage = Stage.STARTING
         self.details = ""
-        """What the application said of its failure."""
+        """The application's message about its failure."""
         self.error: BaseException | None = None
         """What it raised."""
         self.answered = new_signal()
-        """The startup is over, well or not."""
+        """Set when the startup has succeeded or failed."""
         self.stopping = new_signal()
-        """To be set to let the application shut down."""
+        """To be set by the driver to start the shutdown."""
         self.over = new_signal()
-        """Nothing more will come of the application."""
+        """Set when the application will send nothing more."""
 
     async def run(self) -> None:
-        """Run the application's part. Raises nothing but what cancels it."""
+        """Run the application's lifespan. Raises only what cancels the task."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
         try:
             await self._app(scope, self._receive, self._send)
@@ -107,7 +107,7 @@ class Lifespan:
         if self._received == 2:
             await self.stopping.wait()
             return {"type": "lifespan.shutdown"}
-        self.over.set()  # a loop without an end; nothing more comes
+        self.over.set()  # the application loops without end; there is no third message
         await self._never.wait()
         raise AssertionError("nobody sets that")
 
@@ -132,7 +132,7 @@ class Lifespan:
             self.answered.set()
 
     def startup_failure(self) -> StartupFailed:
-        """The error for a startup that failed: one line, with the application's own words where they are one line."""
+        """The error for a startup that failed: one line, with the last line of the application's message."""
         lines = [line for line in self.details.splitlines() if line.strip()]
         said = lines[-1].strip() if lines else ""
         if self.error is not None and not said:

@@ -1,4 +1,4 @@
-"""From a handler's response to what is sent first and what follows; and how requests are named in a log."""
+"""A handler's response → what is sent first and what follows; and requests as text for a log."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,18 +11,18 @@ from h1core.events import Request, Response
 Reply: TypeAlias = tuple[Response, Iterator[bytes] | None, list[bytes]]
 """What to send first, the iterator of a streamed body, and the pieces that were taken from it already.
 
-A `WholeBody` comes as the iterator although the response is whole: it is only to be closed. Nothing is taken from a
-`FileBody`, which is sent by reference.
+A `WholeBody` is given as the iterator although the response is complete: it is only to be closed. Nothing is taken from
+a `FileBody`, which is sent by reference.
 """
 
 NOTHING_TAKEN: Final[list[bytes]] = []
 
 
 def split_reply(request: Request, response: Response) -> Reply:
-    """What to send first of a handler's response, and where the rest of its body comes from.
+    """Split a handler's response into what to send first, and the source of the rest of its body.
 
-    The first piece of a streamed body is taken here: until it is there, a failure is still a 500. Raises LocalError
-    when the response is none, and what the body raises.
+    The first piece of a streamed body is taken here: a failure before it is still a 500. Raises LocalError when
+    `response` is not a Response, and what the body raises.
     """
     if type(response) is Response and request.method != b"HEAD" and type(response.body) is WholeBody:
         return Response(response.status, response.headers, response.body.data), response.body, NOTHING_TAKEN
@@ -32,21 +32,21 @@ def split_reply(request: Request, response: Response) -> Reply:
     try:
         return first, pieces, list(islice(pieces, 1))
     except BaseException:
-        with suppress(Exception):  # what it has raised before says more
+        with suppress(Exception):  # the first error is the more useful one
             close_pieces(pieces)
         raise
 
 
 def own_response(request: Request, response: Response) -> Response:
-    """A response of the server's own, made fit for the request's method."""
+    """The server's own response, adapted to the request's method."""
     first, _ = first_part(request, response)
     return first
 
 
 def request_line(request: Request) -> str:
-    """The request line for a log, whatever a handler has made of it. Never raises.
+    """The request line for a log, also if a handler has changed the request. Never raises.
 
-    The grammar of heads leaves no control byte in it (CVE-2020-7694).
+    The grammar of heads allows no control byte in it (CVE-2020-7694).
     """
     parts = (request.method, request.target, request.version)
     method, target, version = (part.decode(errors="replace") if type(part) is bytes else repr(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Whole requests from the events of a connection, so that no slow sender holds up a handler or a thread."""
+"""Whole requests from the events of a connection, so that no handler or thread waits for a slow sender."""
 
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
@@ -8,20 +8,20 @@ from h1core.events import Data, EndOfMessage, Event, Request
 
 
 class Spool(Protocol):
-    """Where one body lies while it comes."""
+    """Stores one body while it arrives."""
 
     def add(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next piece. Raises OSError when there is no room."""
+        """Store the next piece. Raises OSError when there is no room."""
 
     def finish(self) -> bytes | BinaryIO:
-        """The whole body: bytes, or a file at its begin, which is the caller's to close. Raises OSError like `add`."""
+        """The whole body: bytes, or a file at its start, which the caller must close. Raises OSError like `add`."""
 
     def discard(self) -> None:
-        """Forget the body. Never raises."""
+        """Delete the body. Never raises."""
 
 
 class RequestCollector:
-    """Collects the body of one request at a time. `new_spool` makes the place for a body."""
+    """Collects the body of one request at a time. `new_spool` makes the store for a body."""
 
     __slots__ = ("_new_spool", "_request", "_spool")
 
@@ -31,7 +31,7 @@ class RequestCollector:
         self._spool: Spool | None = None
 
     def take(self, event: Event) -> Request | None:
-        """Take in an event; the request that is whole now, if one is. Raises OSError when there is no room for it."""
+        """Process an event. Returns the request if it is complete now. Raises OSError when there is no room for it."""
         if type(event) is Request:
             if event.end_stream:
                 return event
@@ -60,7 +60,7 @@ class RequestCollector:
         return request
 
     def give_up(self) -> Request | None:
-        """Stop collecting; the request that was begun, if one was."""
+        """Stop collecting. Returns the incomplete request, if there was one."""
         request = self._request
         if self._spool is not None:
             self._spool.discard()

@@ -1,14 +1,15 @@
 """WSGI (PEP 3333): an application → a handler.
 
-The application is called with a whole request. Its head is kept until the first block of body that is not empty, or the
-end of them: until then `start_response` may be called again with `exc_info`. What it says wrongly is a LocalError where
-it says it, so that the traceback is of its own line; unless it handles that, the client gets a 500.
+The application is called with a whole request. The head of its response is kept until the first block of body that is
+not empty, or the end of the body: until then `start_response` may be called again with `exc_info`. A wrong argument
+raises LocalError in the call, so that the traceback shows the application's own line; if the application does not
+handle it, the client gets a 500.
 
-What it gives to `write` goes out at once where the driver has a worker that can wait for the client. Where it has none,
-on the loop itself, it is kept, up to `MAX_KEPT_BYTES`.
+`write` sends at once when the application runs in a worker thread, which can wait for the client. On the loop's own
+thread the data is kept until the application returns, up to `MAX_KEPT_BYTES`.
 
-Whatever the application returns has its `close` called once: here when the body is whole or something fails, else by
-the driver, when the response is over.
+The `close` of what the application returns is called once: here when the body is complete or something fails, else by
+the driver at the end of the response.
 """
 
 import sys
@@ -26,27 +27,27 @@ from h1core.events import Request, Response
 Field: TypeAlias = tuple[bytes, bytes]
 
 AsFile: TypeAlias = Callable[[object], FileBody | None]
-"""Gives the rest of an open file as a body that stays when the file is closed, or None; `drivers.files` has it."""
+"""Returns the rest of an open file as a body that stays valid when the file is closed, or None."""
 
 BODILESS: Final = frozenset({204, 205, 304})
-"""Final statuses without content; what an application gives all the same is left out, as for HEAD."""
+"""Final statuses without content; content that an application gives all the same is not sent, as for HEAD."""
 
 LENGTHLESS: Final = frozenset({204, 205})
 """Those that must not have a Content-Length, or only 0 (RFC 9110 §8.6, §15.3.6). Django gives every response one."""
 
-# PEP 3333 names the fields that a server answers for by RFC 2616 §13.5.1, which this is.
+# PEP 3333 forbids these to applications, by reference to RFC 2616 §13.5.1.
 HOP_BY_HOP: Final = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
 )
 
 SMALL_BODY_BYTES: Final = 64 * 1024
-"""Below this the blocks of a list are joined, and go out as one."""
+"""Up to this size the blocks of a list are joined, and sent as one."""
 
 MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
-"""How much `write` keeps where nothing can be sent before the application returns."""
+"""How much `write` keeps when nothing can be sent before the application returns."""
 
 UNDECLARED: Final = -1
-"""The length of a body whose application says none."""
+"""The length of a body for which the application has set no Content-Length."""
 
 MAX_LENGTH_DIGITS: Final = 18
 
@@ -54,13 +55,13 @@ MAX_REMEMBERED: Final = 1024
 MAX_REMEMBERED_CHARACTERS: Final = 200
 
 UNREMEMBERED: Final = frozenset({"set-cookie", "etag", "location", "authorization"})
-"""Fields that carry a secret, or a value that rarely comes again."""
+"""Fields that carry a secret, or a value that is rarely repeated."""
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110 §5.6.2
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
 _fields: BoundedDict[tuple[str, str], Field | int] = BoundedDict(MAX_REMEMBERED)
-"""Fields that were found right before, Content-Length as the number it is; bounded, and free of secrets."""
+"""Fields that were found valid before, Content-Length as a number; bounded, and without secrets."""
 
 _statuses: BoundedDict[str, int] = BoundedDict(MAX_REMEMBERED)
 """The same for status lines."""
@@ -77,10 +78,10 @@ def wsgi_handler(
 ) -> "WsgiHandler":
     """A handler that runs a WSGI application.
 
-    `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread` says that several threads run
-    it at once, `multiprocess` the same of processes. `errors` is `wsgi.errors`; stderr if it is not given. `as_file`
-    tells which files of `wsgi.file_wrapper` may be sent by reference; else they are read. Raises LocalError for a root
-    path that is none.
+    `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread`: several threads run it at
+    once; `multiprocess`: several processes do. `errors` is `wsgi.errors`; stderr if it is not given. `as_file` decides
+    which files of `wsgi.file_wrapper` are sent by reference; the others are read. Raises LocalError for a root path
+    that does not begin with a slash.
     """
     common = {
         "wsgi.errors": errors or sys.stderr,
@@ -92,7 +93,7 @@ def wsgi_handler(
 
 
 class WsgiHandler(WritingHandler):
-    """What `wsgi_handler` makes."""
+    """The handler that `wsgi_handler` makes."""
 
     def __init__(self, app: WSGIApplication, environs: EnvironMaker, as_file: AsFile | None) -> None:
         self._app = app
@@ -100,7 +101,7 @@ class WsgiHandler(WritingHandler):
         self._as_file = as_file
 
     def __call__(self, request: Request, writer: ResponseWriter | None = None) -> Response:
-        """The response, or the rest of it after what the application has written."""
+        """Return the response, or the rest of it after what the application has written."""
         is_head = request.method == b"HEAD"
         call = _Call(None if is_head else writer, is_head)
         result = self._app(self._make_environ(request), call.start_response)
@@ -134,7 +135,7 @@ class FileWrapper:
 
 
 class _Call:
-    """One call of the application, and what it has said so far."""
+    """One call of the application, and its response so far."""
 
     __slots__ = (
         "_fields",
@@ -151,13 +152,13 @@ class _Call:
         self._writer = writer
         self._is_head = is_head
         self._written_bytes = 0
-        """Of a body that somebody gets; with a writer, it was begun on that."""
+        """Bytes that the application has written, unless the response has no body. With a writer they are sent."""
         self._status = 0  # none yet
         self._fields: list[Field] = []
         self._length = UNDECLARED
         self._head_has_left = False
         self._kept: list[bytes] = []
-        """What was written, and could not be sent."""
+        """What the application has written and is not sent yet."""
 
     # For the application
 
@@ -167,7 +168,7 @@ class _Call:
         response_headers: list[tuple[str, str]],
         exc_info: Any = None,  # what sys.exc_info() gives
     ) -> Callable[[bytes], None]:
-        """Say status and headers, or with `exc_info` others instead; give `write`. Raises LocalError."""
+        """Set status and headers, or with `exc_info` replace them. Returns `write`. Raises LocalError."""
         if exc_info is not None and exc_info[1] is not None:
             try:
                 if self._head_has_left:
@@ -181,20 +182,20 @@ class _Call:
             if not isinstance(response_headers, list):
                 raise LocalError(f"headers are a list of tuples (name, value), not {type(response_headers).__name__}")
             self._take_fields(response_headers)
-        except TypeError:  # something in it cannot be looked up, so it is no str, and no tuple of two
+        except TypeError:  # something in it is not hashable, so not a str, or not a tuple of two str
             _raise_wrong_types(status, response_headers)
         self._status = code
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Say a piece of body that goes before all that is returned. Raises LocalError, and Disconnected."""
+        """Send or keep a piece of body, before all that is returned. Raises LocalError, and Disconnected."""
         if not isinstance(data, bytes):
             raise LocalError(f"write takes bytes, not {type(data).__name__}")
         if not data:
             return
         if self._is_head or self._status in BODILESS:
             self._head_has_left = True
-            self._kept = [data]  # nobody gets it, but it tells that there is a body
+            self._kept = [data]  # not sent, but it shows that there is a body
             return
         before = self._written_bytes
         if self._length != UNDECLARED and before + len(data) > self._length:
@@ -234,7 +235,7 @@ class _Call:
     # For the driver
 
     def response(self, result: Iterable[bytes]) -> Response:
-        """What to send for what the application has returned. Raises what that raises, or LocalError."""
+        """The response for what the application has returned. Raises what that raises, or LocalError."""
         if (type(result) is list or type(result) is tuple) and not self._head_has_left:
             return self._listed(result)
         blocks = _Blocks(result, self._kept)
@@ -257,9 +258,9 @@ class _Call:
         return self._streamed(blocks)
 
     def file_response(self, result: FileWrapper, as_file: AsFile) -> Response:
-        """What to send for a wrapped file. Raises like `response`.
+        """The response for a wrapped file. Raises like `response`.
 
-        The application's own file is closed at once, in the thread that has opened it: the body has one of its own.
+        The application's file is closed at once, in the thread that has opened it: the body has its own.
         """
         may_send = self._status and not self._head_has_left and self._status not in BODILESS
         body = as_file(result.file) if may_send else None
@@ -276,7 +277,7 @@ class _Call:
         return Response(self._status, self._fields, body)
 
     def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
-        """What to send for blocks that are all there: the length is known."""
+        """The response for a list or tuple of blocks: the length is known."""
         self._check_started()
         if len(blocks) == 1:
             body = blocks[0]
@@ -293,7 +294,7 @@ class _Call:
         return self._streamed(iter(blocks))
 
     def _whole(self, body: bytes) -> Response:
-        """A response whose length the server says, unless the application says another."""
+        """A complete response. The server adds its length, unless the application has set another."""
         status = self._status
         if status in BODILESS:
             body = b""
@@ -315,11 +316,11 @@ class _Call:
 
 
 class _Blocks:
-    """What an application has returned, as a driver takes it: every block checked, and closed once."""
+    """The iterable that an application has returned, for a driver: every block is checked, and it is closed once."""
 
     __slots__ = ("_blocks", "_result")
 
-    # Any: it is what this is to find out
+    # Any: its type is checked here
     def __init__(self, result: Any, written: list[bytes]) -> None:
         if isinstance(result, (str, bytes)) or not hasattr(result, "__iter__"):
             what = type(result).__name__
@@ -336,7 +337,7 @@ class _Blocks:
         return b""
 
     def put_back(self, first: bytes) -> None:
-        """Let a block come before the rest."""
+        """Put a block before the rest."""
         self._blocks = chain((first,), self._blocks)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -349,7 +350,7 @@ class _Blocks:
         return block
 
     def finish(self) -> None:
-        """Let the application come to its end and clean up: no block is to be left. Raises LocalError."""
+        """Run the application's iterable to its end, and close it. Raises LocalError when a block is left."""
         try:
             for block in self._blocks:
                 if block:
@@ -358,13 +359,13 @@ class _Blocks:
             self.close()
 
     def close(self) -> None:
-        """Let the application clean up. A second call does nothing."""
+        """Close the application's iterable. A second call does nothing."""
         result, self._result = self._result, None
         close_pieces(result)
 
 
 def _is_single(result: object) -> bool:
-    """Whether a result says that it has one block: then its length is that of the body (PEP 3333)."""
+    """Whether a result has a `len` of 1: then the length of its block is that of the body (PEP 3333)."""
     return hasattr(result, "__len__") and len(result) == 1
 
 
@@ -391,7 +392,7 @@ def _status_code(status: str) -> int:
 
 
 def _new_field(pair: tuple[str, str]) -> Field | int:
-    """Check and encode a field that is not remembered; a length is only its number. Raises LocalError."""
+    """Check and encode a field that is not in `_fields`; a length becomes a number. Raises LocalError."""
     field: Field | int = _encoded(pair)
     name, value = pair
     lower = name.lower()
@@ -425,7 +426,7 @@ def _encoded(pair: Any) -> Field:
 
 
 def _raise_wrong_types(status: object, headers: list[Any]) -> NoReturn:
-    """Say which argument of start_response is of a wrong type."""
+    """Raise the LocalError that names the argument of start_response with a wrong type."""
     if not isinstance(status, str):
         raise LocalError(f"a status is a str, as in '200 OK', not {status!r}") from None
     for pair in headers:

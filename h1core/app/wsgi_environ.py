@@ -1,6 +1,6 @@
-"""What a request looks like to a WSGI application: its environ. PEP 3333, RFC 3875 §4.1.
+"""A request → the environ of a WSGI application. PEP 3333, RFC 3875 §4.1.
 
-What is the same for every request is prepared once, and copied.
+The part that is the same for every request is prepared once, and copied.
 """
 
 from io import SEEK_END, BytesIO
@@ -11,22 +11,22 @@ from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError
 from h1core.events import Endpoints, Request
 
-# Any: the values are the application's to interpret, and some are its own.
+# Any: PEP 3333 allows values of many types, and an application may add its own.
 Environ: TypeAlias = dict[str, Any]
 
 DROPPED: Final = ""
-"""The key of a field that no application is shown."""
+"""The key of a field that is not passed to the application."""
 
 MAX_REMEMBERED_NAMES: Final = 1024
 MAX_REMEMBERED_NAME_BYTES: Final = 64
 MAX_TEMPLATES: Final = 256
-"""One for each address that clients have reached us at; a machine may answer to a whole network."""
+"""One for each address of the server that clients have used; a machine may have the addresses of a whole network."""
 
 _UNPREFIXED: Final = frozenset({b"content-type", b"content-length"})
 
 
 class EnvironMaker:
-    """Makes an environ for each request. `common` is what all of them have, wsgi.errors and the like."""
+    """Makes an environ for each request. `common` is what all of them have, such as wsgi.errors."""
 
     __slots__ = ("_common", "_keys", "_root_path", "_templates")
 
@@ -37,7 +37,7 @@ class EnvironMaker:
         self._templates: BoundedDict[tuple[object, str], Environ] = BoundedDict(MAX_TEMPLATES)
 
     def make(self, request: Request) -> Environ:
-        """A new environ. The application may do with it what it likes."""
+        """A new environ, which the application may change."""
         endpoints = request.endpoints
         template = self._templates.get((endpoints.server, endpoints.scheme)) or self._new_template(endpoints)
         environ = template.copy()
@@ -63,7 +63,7 @@ class EnvironMaker:
             key = known(name)
             if key is None:
                 key = self._new_key(name)
-            if key in environ:  # no name of a field is also one of the template's
+            if key in environ:  # a repeated field: no key of a field is in the template
                 separator = "; " if key == "HTTP_COOKIE" else ", "  # RFC 6265 §5.4, RFC 9110 §5.3
                 environ[key] += separator + value.decode("latin-1")
             elif key is not DROPPED:
@@ -75,7 +75,7 @@ class EnvironMaker:
         return environ
 
     def _new_template(self, endpoints: Endpoints) -> Environ:
-        """What is the same for every request that comes to one address."""
+        """The part that is the same for every request to one address."""
         host, port = endpoints.server or ("", None)
         if port is None:  # a unix socket, or unknown; the variables must not be empty
             host, port = "localhost", 443 if endpoints.scheme == "https" else 80
@@ -97,7 +97,7 @@ class EnvironMaker:
 
     def _new_key(self, name: bytes) -> str:
         """The key of a field by its lower-case name, or DROPPED."""
-        # `a_b` and `a-b` would be one key, and what a proxy filters is the second (CVE-2024-45614).
+        # `a_b` and `a-b` would have the same key, and a proxy filters the second only (CVE-2024-45614).
         if b"_" in name:
             return DROPPED
         key = name.decode("latin-1").upper().replace("-", "_")
@@ -111,7 +111,7 @@ class EnvironMaker:
 def _add_body(request: Request, environ: Environ) -> None:
     """Add the body, and its length, which is known even when it came in chunks.
 
-    Frameworks take a body without CONTENT_LENGTH for none. The coding is gone with the chunks (RFC 9112 §7.1.3).
+    Frameworks do not read a body without CONTENT_LENGTH. A decoded body has no Transfer-Encoding (RFC 9112 §7.1.3).
     """
     body = environ["wsgi.input"] = request.open_body()
     if "CONTENT_LENGTH" not in environ:
@@ -121,15 +121,15 @@ def _add_body(request: Request, environ: Environ) -> None:
 
 
 def _path_of(target: str) -> str:
-    """The path of a target that does not begin with one, its query taken off. RFC 9112 §3.2.2, §3.2.4."""
+    """The path of a target that does not begin with a slash, given without its query. RFC 9112 §3.2.2, §3.2.4."""
     _, is_absolute, rest = target.partition("://")
     if not is_absolute:
-        return ""  # the asterisk: it is about no resource of the application
+        return ""  # the asterisk: it names no resource of the application
     return "/" + rest.partition("/")[2]
 
 
 def _script_name(root_path: str) -> str:
-    """SCRIPT_NAME for where an application is mounted. Raises LocalError."""
+    """SCRIPT_NAME for a root path. Raises LocalError when it does not begin with a slash."""
     if root_path and not root_path.startswith("/"):
         raise LocalError(f"a root path begins with a slash, as in /shop, not {root_path!r}")
-    return root_path.rstrip("/").encode().decode("latin-1")  # the way in which PEP 3333 carries bytes
+    return root_path.rstrip("/").encode().decode("latin-1")  # PEP 3333: bytes as latin-1 text

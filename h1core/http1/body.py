@@ -1,9 +1,9 @@
-"""Body readers: bytes behind a head → content.
+"""Body readers: bytes after a head → content.
 
 The contract of both readers: `read(data)` takes bytes in the order of their arrival and returns a `BodyPart`. `content`
-is what could be used. `rest` is None while the body goes on; once it has ended, `rest` is what lies behind it. With a
-`refusal` the body cannot be read further; the content before it is still good. Never raises; linear, and keeps at
-most one chunk line or one trailer section for the next time. After the end or a refusal a reader is not used again.
+is the decoded content. `rest` is None while the body goes on; once it has ended, `rest` is the bytes after it. With a
+`refusal` the body cannot be read further; the content before it is still valid. Never raises; linear, and keeps at
+most one chunk line or one trailer section for the next call. After the end or a refusal a reader is not used again.
 """
 
 from enum import IntEnum
@@ -23,8 +23,8 @@ FORBIDDEN_TRAILERS: Final = frozenset(
     b"transfer-encoding upgrade vary warning www-authenticate "
     b"x-forwarded-for x-forwarded-host x-forwarded-proto".split()
 )
-"""Fields for framing, routing, authentication, conditions, control and content format (RFC 9110 §6.5.1): who reads them
-reads them in the head, and a copy behind the body is an attack or a mistake."""
+"""Fields for framing, routing, authentication, conditions, control and content format (RFC 9110 §6.5.1): recipients
+read them in the head, and a copy after the body is an attack or a mistake."""
 
 
 class BodyPart(NamedTuple):
@@ -46,7 +46,7 @@ class LengthReader:
         """Content that is still to come."""
 
     def read(self, data: bytes) -> BodyPart:
-        """Take the next bytes; see the contract of this file."""
+        """Read the next bytes; see the contract of this file."""
         if len(data) < self.remaining:
             self.remaining -= len(data)
             return BodyPart(data)
@@ -56,7 +56,7 @@ class LengthReader:
 
 
 class Part(IntEnum):
-    """What a chunked body goes on with."""
+    """What comes next in a chunked body."""
 
     SIZE_LINE = 0
     DATA = 1
@@ -80,7 +80,7 @@ class ChunkedReader:
     __slots__ = ("_chunk_left", "_content_bytes", "_extension_bytes", "_kept", "_limits", "_looked_at", "_part")
 
     remaining: Final = None
-    """How much is to come is not known."""
+    """How much content is still to come is not known."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -92,8 +92,8 @@ class ChunkedReader:
         self._extension_bytes = 0
 
     def read(self, data: bytes) -> BodyPart:
-        """Take the next bytes; see the contract of this file. Pieces of content are joined: a read with a thousand tiny
-        chunks in it gives one.
+        """Read the next bytes; see the contract of this file. Pieces of content are joined: a thousand tiny chunks in
+        `data` give one piece.
         """
         if self._kept:
             self._kept += data
@@ -134,9 +134,9 @@ class ChunkedReader:
         return BodyPart(content, None, (), refusal)
 
     def _whole_chunks(self, data: bytes, at: int, pieces: list[bytes]) -> int:
-        """Take the chunks that have come whole and are no more than size and data; where the first other one begins.
+        """Read complete chunks without extensions; returns where the first other one begins.
 
-        Fast path: whatever is wrong, unusual or unfinished is left for the steps of `read`. 2.5 of 11 µs for 4 chunks.
+        Fast path: anything wrong, unusual or incomplete is left to the steps of `read`. 2.5 of 11 µs for 4 chunks.
         """
         left = self._limits.max_body_bytes - self._content_bytes
         while chunk := grammar.CHUNK_START.match(data, at):
@@ -151,12 +151,12 @@ class ChunkedReader:
         return at
 
     def _keep(self, data: bytes) -> None:
-        """Keep the begin of a line, or of the trailers, that was looked through and decides nothing."""
+        """Keep a part of a line, or of the trailers, that was searched and is incomplete."""
         self._kept += data
         self._looked_at = len(data)
 
     def _needs_more(self) -> bool:
-        """Whether what was kept still decides nothing with what has come. Looks at no byte twice."""
+        """Whether the kept bytes are still incomplete with the new ones. Searches no byte twice."""
         kept = self._kept
         looked_at, self._looked_at = self._looked_at, len(kept)
         if self._part is SIZE_LINE:
@@ -172,7 +172,7 @@ class ChunkedReader:
         return find_bare_line_end(kept, max(0, looked_at - 1)) is None
 
     def _size_line(self, data: bytes, at: int) -> int | RefuseReason | None:
-        """Read `chunk-size [ chunk-ext ] CRLF`; where it ends, or None for more."""
+        """Read `chunk-size [ chunk-ext ] CRLF`; returns where it ends, or None if it is incomplete."""
         longest = grammar.MAX_CHUNK_SIZE_DIGITS + self._limits.max_chunk_extension_bytes
         end = data.find(b"\r\n", at, at + longest + 2)
         if end < 0:
@@ -199,14 +199,14 @@ class ChunkedReader:
         return end + 2
 
     def _data_end(self, data: bytes, at: int) -> int | RefuseReason | None:
-        """Read the CR LF behind a chunk's data; unchecked, it is h11's CVE-2025-43859."""
+        """Read the CR LF after a chunk's data; without this check: CVE-2025-43859 of h11."""
         if data.startswith(b"\r\n", at):
             self._part = SIZE_LINE
             return at + 2
         return None if data[at:] == b"\r" else RefuseReason.BAD_CHUNK_END
 
     def _trailers(self, content: bytes, data: bytes) -> BodyPart:
-        """Read `*( field-line CRLF ) CRLF`, or keep what there is of it."""
+        """Read `*( field-line CRLF ) CRLF`, or keep it if it is incomplete."""
         if data.startswith(b"\r\n"):
             return BodyPart(content, data[2:])
         most = self._limits.max_trailer_bytes
@@ -225,7 +225,7 @@ class ChunkedReader:
 
 
 def _why_no_line(data: bytes, longest: int) -> RefuseReason | None:
-    """Judge a chunk-size line whose end has not come: None while it may become one."""
+    """Why an incomplete chunk-size line can never become valid, or None while it can."""
     if bare := find_bare_line_end(data):
         return bare[1]
     if len(data) < longest + 2:
@@ -240,7 +240,7 @@ def _extension_start(line: bytes) -> int:
 
 
 def _check_extensions(line: bytes, at: int) -> RefuseReason | None:
-    """Say what is wrong with a chunk-size line that is more than a size, if anything is; `at` is `_extension_start`."""
+    """Why a chunk-size line that is more than a size is not valid, or None; `at` is its `_extension_start`."""
     if bare := find_bare_line_end(line + b"\r\n"):
         return bare[1]
     if not at:
@@ -249,7 +249,7 @@ def _check_extensions(line: bytes, at: int) -> RefuseReason | None:
 
 
 def _check_trailers(fields: list[tuple[bytes, bytes]] | None, limits: Limits) -> RefuseReason | None:
-    """Say what is wrong with a trailer section, if anything is."""
+    """Why a trailer section is refused, or None."""
     if fields is None:
         return RefuseReason.BAD_TRAILER
     if len(fields) > limits.max_trailer_fields:

@@ -1,7 +1,7 @@
 """`Conn`: one server connection, from bytes and the time to events, bytes and a deadline.
 
-This is the one file that knows all the parts. It owns no socket and no thread, and reads the clock it was given once in
-each public call that needs it. `state.py` says which order of things is possible, this file does them.
+This is the one file that knows all the parts. It has no socket and no thread, and reads the given clock at most once in
+each public call. `state.py` defines which steps are possible, this file takes them.
 """
 
 from collections.abc import Callable, Container
@@ -41,22 +41,23 @@ class Conn(Receiving):
 
     - In from the network and the clock: `receive_data`, `connection_lost`, `handle_deadline`. They return events and
       never raise because of what a peer did.
-    - In from the application: `send`, `resume_body`, `pause_body`, `switch_protocols`, `begin_drain`, `abort`. They
-      raise LocalError when they are out of turn, and then nothing happened.
+    - In from the application and the server: `send`, `switch_protocols`, which raise LocalError when they are out of
+      turn, and then have changed nothing; `resume_body`, `pause_body`, `close_after_response`, `begin_drain`, `abort`,
+      `release_buffer`, which never raise.
     - Out: `next_events`, `data_to_send`, `file_to_send`, `data_sent`.
     - Questions: `wants_read`, `receive_bytes`, `owes_continue`, `output_bytes`, `next_deadline`, `is_idle`, `state`,
       `close_reason`, `disposition`.
 
-    After each call in, and before the next, a driver drains the outs in this order: the events it was given,
-    `next_events` once a response is complete, `data_to_send` until it is empty, then it does what `disposition` says
-    and arms `next_deadline`. Any call may change any of the questions' answers; nothing else does, time least of all.
+    After each call in, and before the next, a driver does this in order: it handles the returned events, calls
+    `next_events` once a response is complete, writes `data_to_send` until it is empty, does what `disposition` says,
+    and arms `next_deadline`. Any call may change the answer to any question; time alone never does.
 
     `clock() -> float` gives seconds that never go back. `wall_clock() -> float` gives seconds since 1970 for the Date
-    field; a `DateField` may be given in its place to share it. `upgrades` names the protocols the caller is ready to
-    take over, lower-case; `b"connect"` stands for tunnels, and without it a CONNECT is refused. `buffer` is one that
-    an earlier connection of the same limits has left.
+    field; a `DateField` may be given in its place to share it. `upgrades` names the protocols that the caller can
+    change to, lower-case; `b"connect"` stands for tunnels, and without it a CONNECT is refused. `buffer` is what
+    `release_buffer` of an earlier connection with the same limits returned.
 
-    Input of hostile size and cut costs time linear in its bytes. Memory: see `Limits.connection_bytes`.
+    Time is linear in the bytes of the input, however they are split. Memory: see `Limits.connection_bytes`.
     """
 
     __slots__ = ("_body_writer",)
@@ -73,7 +74,7 @@ class Conn(Receiving):
     ) -> None:
         date = wall_clock if isinstance(wall_clock, DateField) else DateField(wall_clock)
         super().__init__(limits or Limits(), timeouts or Timeouts(), clock, date, upgrades, buffer)
-        # The response under way
+        # The response in progress
         self._body_writer: writer.BodyWriter | None = None
 
     # In from the application
@@ -82,11 +83,11 @@ class Conn(Receiving):
         """Queue a response, or the next part of one.
 
         `Response` with a body is complete; with `body=None` it begins a streamed one, which goes on with `Data`, or a
-        `FileSlice`, and ends with `EndOfMessage`. A complete response, or the end of one, frees the way for the next
-        request: call `next_events`. Buffers are queued, not copied; leave them unchanged until they are sent.
+        `FileSlice`, and ends with `EndOfMessage`. After a complete response, or the end of one, the next request may be
+        parsed: call `next_events`. Buffers are queued, not copied; leave them unchanged until they are sent.
 
-        Raises LocalError, with nothing queued: out of turn; a field or status that may not be sent; two framings; more
-        or less body than Content-Length says; a body for HEAD, 204 or 304.
+        Raises LocalError, with nothing queued, for: an event out of turn; a field or status that may not be sent; two
+        framings; more or less body than Content-Length says; a body for HEAD, 204 or 304.
         """
         now = self._clock()
         if type(event) is Response:
@@ -104,10 +105,10 @@ class Conn(Receiving):
             raise LocalError(f"Conn.send takes Response, InformationalResponse, Data and EndOfMessage, not {event!r}")
 
     def resume_body(self) -> None:
-        """Say that the application wants the request body, or more of it. Never raises.
+        """Read the request body, or more of it. Never raises.
 
-        The first call sends 100 Continue to a peer that waits for it. A body is wanted from the start unless the peer
-        waits; without one this does nothing.
+        The first call queues 100 Continue for a peer that waits for it. Any other body is read from the start; without
+        a body this does nothing.
         """
         if self._state is not RECEIVING and self._state is not DUPLEX:
             return
@@ -118,18 +119,18 @@ class Conn(Receiving):
             self._demand_body(now)
 
     def pause_body(self) -> None:
-        """Say that the application has enough of the request body for now: its deadline stands still. Never raises."""
+        """Stop reading the request body for now; its deadline stops, too. Never raises."""
         if self._demand is READING and (self._state is RECEIVING or self._state is DUPLEX):
             self._demand = PAUSED
             self._allowance_s = max(0.0, self._timers.body - self._clock())
             self._timers.body = NEVER
 
     def switch_protocols(self, headers: Headers = ()) -> list[Event]:
-        """Take the protocol that `Request.upgrade` named: queue the 101, or the 200 to a CONNECT.
+        """Change to the protocol that `Request.upgrade` names: queue the 101, or the 200 to a CONNECT.
 
-        Returns [Switched] with the bytes that followed the request. From then on every deadline is off but the one for
-        writing, and received bytes belong to the caller. Raises LocalError when nothing was offered, the request body
-        is not over, or a response was begun.
+        Returns [Switched] with the bytes that followed the request. From then on only the write deadline runs, and
+        received bytes are the caller's to handle. Raises LocalError when nothing was offered, the request body is not
+        complete, or a response was begun.
         """
         if self._protocol is None:
             raise LocalError("the request offers no protocol that this Conn was told to take (see Conn(upgrades=...))")
@@ -144,12 +145,12 @@ class Conn(Receiving):
         return [Switched(self._protocol, self._buffer.take_all())]
 
     def close_after_response(self, reason: CloseReason) -> None:
-        """Let the response that is due or under way be the last. Never raises; without one it does nothing."""
+        """Make the current response the last one. Never raises; without a request it does nothing."""
         if self._state not in (HEAD, ENDING, State.SWITCHED, CLOSED):
             self._close_reason = self._close_reason or reason
 
     def begin_drain(self) -> None:
-        """Shut down in order: an idle connection ends now, any other after one more response. Never raises.
+        """Shut down gracefully: an idle connection ends now, any other after one more response. Never raises.
 
         What is not over after `drain_timeout` is aborted. Calling again changes nothing.
         """
@@ -216,7 +217,7 @@ class Conn(Receiving):
             self._give_up_body()
 
     def _why_close(self, response: Response) -> CloseReason | None:
-        """Why the connection ends after this response: known now, so that the response can say it."""
+        """Why the connection ends after this response, or None; known before its head, so that this can say it."""
         if self._method == b"CONNECT":
             if 200 <= response.status <= 299:
                 raise LocalError("a 2xx response to CONNECT opens the tunnel: call Conn.switch_protocols")
@@ -252,7 +253,7 @@ class Conn(Receiving):
             self._drain_body(now)
 
     def _send_informational(self, event: InformationalResponse, now: float) -> None:
-        """Queue an interim response, unless the peer would take it for the final one."""
+        """Queue an interim response, but not for HTTP/1.0, which would take it for the final one."""
         after = self._after(Step.INFORMATIONAL)
         head = writer.informational_head(event)
         self._state = after
@@ -263,7 +264,7 @@ class Conn(Receiving):
             self._demand_body(now)
 
     def _drain_body(self, now: float) -> None:
-        """The response is complete and the body is not: read the rest and throw it away, or end."""
+        """Read and discard the rest of the request body after a complete response, or end."""
         if self._close_reason is not None or self._leaves_too_much():
             self._end(self._close_reason or CloseReason.BODY_UNREAD, now)
         elif self._demand is PAUSED:

@@ -6,13 +6,13 @@ from typing import Final
 _WHITE_SPACE: Final = repeat(b" \t")
 
 NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
-"""What a message without the field says."""
+"""The options of a message without the field."""
 
 
 def options(value: bytes) -> frozenset[bytes]:
     """The options in the value of a Connection or Expect field, lower-case. Never raises.
 
-    Several fields are joined with commas by the caller. Empty members and odd white space are passed over, as RFC 9110
-    §5.6.1 asks of a recipient; `close` counts at any place.
+    The caller joins several fields with commas. Empty members and white space around members are ignored, as RFC 9110
+    §5.6.1 requires of a recipient; `close` counts at any position.
     """
     return frozenset(map(bytes.strip, value.lower().split(b","), _WHITE_SPACE)) - {b""}

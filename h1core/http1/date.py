@@ -20,7 +20,7 @@ def imf_fixdate(unix_s: float) -> bytes:
 class DateField:
     """The Date line of responses, shared by all connections of a server.
 
-    `wall_clock() -> float` gives seconds since 1970. It is asked once a second of the monotonic clock: a step of the
+    `wall_clock() -> float` gives seconds since 1970. It is read once a second of the monotonic clock: a step of the
     wall clock shows within that second. Without a wall clock the line is empty (RFC 9110 §6.6.1: no clock, no Date).
     """
 

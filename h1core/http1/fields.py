@@ -1,8 +1,8 @@
 """The field lines of a head, or of a trailer section → pairs, and the few of them that steer the connection.
 
-All lines are read at once, by calls that run in C: a step of Python for each would cost more than the reading. One
-pattern takes names and values apart, one `translate` sees to every byte. What names amount to is remembered: lines that
-never come twice still have the names of others.
+All lines are parsed at once, by calls that run in C: a step of Python for each would cost more than the parsing. One
+pattern separates names and values, one `translate` checks every byte. What follows from the names is cached: also
+lines that never come twice have names that do.
 """
 
 from typing import Final, TypeAlias
@@ -23,14 +23,14 @@ SINGLETONS: Final[dict[bytes, RefuseReason]] = {
     b"proxy-authorization": RefuseReason.DUPLICATE_FIELD,
     b"range": RefuseReason.DUPLICATE_FIELD,
 }
-"""Fields that two hops could each take another one of (CVE-2026-34525). Transfer-Encoding is a list by its grammar; the
-only list accepted has one member, so a second line is never right."""
+"""Fields of which two hops could each use a different one (CVE-2026-34525). Transfer-Encoding is a list by its grammar;
+the only list accepted has one member, so a second line is never right."""
 
 LISTS: Final = frozenset({b"connection", b"upgrade", b"expect"})
 """Fields that steer the connection and may stand in several lines: these are one list (RFC 9110 §5.3)."""
 
 STEERING: Final = LISTS | {b"host", b"content-length", b"transfer-encoding"}
-"""Fields that decide something here; of all others only the form is looked at."""
+"""Fields that h1core acts on; of all others only the syntax is checked."""
 
 MAX_REMEMBERED_SHAPES: Final = 512
 MAX_REMEMBERED_SHAPE_BYTES: Final = 1024
@@ -41,27 +41,27 @@ Steering: TypeAlias = dict[bytes, bytes]
 """The fields of STEERING by name; those in LISTS are joined."""
 
 Fields: TypeAlias = tuple[list[Pair], Steering]
-"""All fields in their order, and those that steer. Plain tuples here: named ones would cost an ordinary request a tenth
-of its time."""
+"""All fields in their order, and those of STEERING. Plain tuples: named ones would cost an ordinary request a tenth of
+its time."""
 
 _Shape: TypeAlias = tuple[tuple[bytes, ...], tuple[tuple[bytes, int], ...], tuple[tuple[bytes, int], ...]]
-"""Names in lower case; which of them steer, with their places; the same of those that continue a list."""
+"""Names in lower case; those of STEERING, with their index; those that continue a list, with their index."""
 
 _shapes: BoundedDict[bytes, _Shape | RefuseReason] = BoundedDict(MAX_REMEMBERED_SHAPES)
-"""Names as they were sent, joined → what they amount to. At most 512, of at most 1 KiB."""
+"""Names as they were sent, joined → their shape, or why they are refused. At most 512, of at most 1 KiB."""
 
 
 def parse_section(section: bytes, max_fields: int) -> Fields | RefuseReason | None:
     """Parse the field lines of a request head, each with the CR LF before it. Never raises; linear. RFC 9112 §5.
 
-    Returns None when a line is not valid, or there are more than `max_fields`: `why_not_a_field` says which and why.
+    Returns None when a line is not valid, or there are more than `max_fields`: `head.why_no_head` gives the reason.
     """
     parts = _split(section, max_fields)
     if parts is None:
         return None
     sent = b":".join(parts[1::2])
     shape = _shapes.get(sent) or _shape(sent)
-    values = map(bytes.strip, parts[2::2])  # of all that this strips, only SP and HTAB can be there
+    values = map(bytes.strip, parts[2::2])  # of the bytes that this strips, only SP and HTAB can occur
     if isinstance(shape, RefuseReason):
         hosts = (value for name, value in zip(parts[1::2], values, strict=True) if name.lower() == b"host")
         return shape if all(map(is_host, hosts)) else None
@@ -79,20 +79,20 @@ def parse_section(section: bytes, max_fields: int) -> Fields | RefuseReason | No
 
 
 def _split(section: bytes, most: int) -> list[bytes] | None:
-    """Take lines apart into nothing, name, value, name, value and so on; None when one is not valid, or too many.
+    """Split lines into nothing, name, value, name, value and so on; None when one is not valid, or too many.
 
-    `field-line = field-name ":" OWS field-value OWS`; exactly SP and HTAB are white space (CVE-2019-16789). It is taken
-    from before a value, and not yet from behind it.
+    `field-line = field-name ":" OWS field-value OWS`; exactly SP and HTAB are white space (CVE-2019-16789). It is
+    removed before a value, and not yet after it. `most` is how many lines there may be, 0 for no limit.
     """
     parts = grammar.FIELD_START.split(section, most)
-    # Each name took a CR LF. If the section has no other CR or LF, nor what is in no value, then the values are values.
+    # Each name took a CR LF. If the section has no other byte that a value must not have, then all values are valid.
     if section.translate(None, grammar.FIELD_VALUE_BYTES) != b"\r\n" * (len(parts) // 2) or parts[0]:
         return None
     return parts
 
 
 def _shape(sent: bytes) -> _Shape | RefuseReason:
-    """What a section's names amount to: a reason to refuse it when one stands twice that may not."""
+    """The shape of a section's names, or why it is refused: a field of SINGLETONS stands twice."""
     names = tuple(sent.lower().split(b":")) if sent else ()
     steering: dict[bytes, int] = {}
     continued: list[tuple[bytes, int]] = []
@@ -117,12 +117,12 @@ def is_host(value: bytes) -> bool:
         return True
     match = grammar.HOST.fullmatch(value)
     if match is None or (not match[1] and value):
-        return False  # an empty value says that there is no host, a port alone says nothing (RFC 9110 §4.2.1)
+        return False  # an empty value means that there is no host; a port alone is invalid (RFC 9110 §4.2.1)
     return not match[2] or int(match[2]) <= 65535
 
 
 def why_not_a_field(line: bytes) -> RefuseReason | None:
-    """Say what is wrong with a field line, if anything is."""
+    """Why a field line is not valid, or None."""
     name, colon, value = line.partition(b":")
     if not colon or not grammar.TOKEN.fullmatch(name):
         if line.startswith((b" ", b"\t")):
@@ -136,7 +136,7 @@ def why_not_a_field(line: bytes) -> RefuseReason | None:
 
 
 def parse_trailer_lines(section: bytes) -> list[Pair] | None:
-    """Parse the field lines of a trailer section, given without the empty line that ends it, or None. Never raises."""
+    """Parse the field lines of a trailer section, without its last empty line; None if one is invalid. Never raises."""
     parts = _split(b"\r\n" + section, 0)
     if parts is None:
         return None

@@ -1,7 +1,7 @@
 """Where a message ends, in both directions: one function each, with the steps of RFC 9112 §6.3 in their order.
 
-Every known way to smuggle a request is a disagreement about this file, so it holds all of it and nothing else. What the
-RFC lets a server forgive is refused.
+Every known way to smuggle a request is a disagreement about framing, so this file has all of it and nothing else.
+Invalid framing that the RFC lets a server accept is refused.
 """
 
 from enum import IntEnum
@@ -26,7 +26,7 @@ class Kind(IntEnum):
 
 
 class Framing(NamedTuple):
-    """How the end of a body is known, and its length where that is how."""
+    """How the end of a body is known, and its length in bytes for `Kind.LENGTH`."""
 
     kind: Kind
     length: int = 0
@@ -38,10 +38,10 @@ CHUNKED: Final = Framing(Kind.CHUNKED)
 UNTIL_CLOSE: Final = Framing(Kind.UNTIL_CLOSE)
 
 UNUSUAL_FRAMING: Final = frozenset({204, 205, 304})
-"""Final statuses whose responses are not simply framed by the length of what they are given."""
+"""Final statuses whose responses are not simply framed by the length of their body."""
 
 MAX_LENGTH_DIGITS: Final = 18
-"""Digits of a Content-Length that are converted; more are beyond any limit, and int() has one of its own (h11 #181)."""
+"""Digits of a Content-Length that are converted; more exceed any limit, and int() raises for too many (h11 #181)."""
 
 
 def request_framing(
@@ -49,7 +49,7 @@ def request_framing(
 ) -> Framing | RefuseReason:
     """Decide how the body of a request is framed. Never raises. RFC 9112 §6.3; step numbers are the RFC's.
 
-    `fields` are by name, and none of those that frame stood twice.
+    `fields` maps names to values; no framing field was repeated.
     """
     length = fields.get(b"content-length")
     coding = fields.get(b"transfer-encoding")
@@ -75,7 +75,7 @@ def request_framing(
 
 
 def _why_not_chunked(coding: bytes) -> RefuseReason:
-    """Tell a coding that we lack from one that leaves the end of the message in doubt. RFC 9112 §6.1, §6.3 step 4."""
+    """Distinguish an unknown coding from one that leaves the message's end unclear. RFC 9112 §6.1, §6.3 step 4."""
     codings = [member.strip(b" \t").lower() for member in coding.split(b",")]
     ends_well = codings[-1] == b"chunked" and codings.count(b"chunked") == 1
     if ends_well and all(grammar.TOKEN.match(member) for member in codings):
@@ -123,7 +123,7 @@ def _declared_length(length: bytes) -> int:
 
 
 def _check_coding(coding: bytes, length: bytes | None, version: bytes, body_bytes: int | None) -> None:
-    """Raise LocalError unless the caller's Transfer-Encoding says what we would do anyway."""
+    """Raise LocalError unless the caller's Transfer-Encoding is what would be chosen anyway."""
     if length is not None:
         raise LocalError("a response has Content-Length or Transfer-Encoding, not both; leave Transfer-Encoding out")
     if coding.lower() != b"chunked":

@@ -27,8 +27,8 @@ TOKEN_BYTES: Final = bytes(byte for byte in range(256) if re.match(_tchar, bytes
 EMPTY_LINES: Final = _compile(rb"(?:\r\n)*+")
 HEAD_START: Final = _compile(rb"(?:" + _tchar + rb"|\r)")
 
-# RFC 9112 §2.2: a bare CR is invalid; a bare LF may be taken for a line end, but hops that differ on it can be played
-# against each other, so neither is taken. For `search`; a CR at the very end of what has come is left for next time.
+# RFC 9112 §2.2: a bare CR is invalid; a bare LF may be accepted as a line end, but hops that differ on it can be
+# attacked (request smuggling), so neither is accepted. For `search`; does not match a CR at the end of the data.
 BARE_LINE_END: Final = _compile(rb"\r(?=[^\n])|(?<!\r)\n")
 
 # RFC 9112 §2.3
@@ -42,7 +42,7 @@ FIELD_VALUE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 
 
 # RFC 9112 §5
 #   field-line = field-name ":" OWS field-value OWS
-# The begin of one, with the CR LF before it, for `split`: what lies between two is a value and white space behind it.
+# The start of one, with the CR LF before it, for `split`: between two matches is a value and white space after it.
 FIELD_START: Final = _compile(rb"\r\n(" + _token + rb"):[ \t]*+")
 
 # RFC 3986 §2.3, §2.2, §2.1
@@ -81,9 +81,9 @@ _host: Final = rb"(?:" + _ip_literal + rb"|" + _reg_name + rb")"
 
 # RFC 9110 §7.2
 #   Host = uri-host [ ":" port ], port = *DIGIT
-# Groups: the host; the port without leading zeros, or nothing. Five digits that pass 65535 are the caller's to see.
+# Groups: the host; the port without leading zeros, or nothing. The caller must check that five digits are <= 65535.
 HOST: Final = _compile(rb"(" + _host + rb")(?::0*+([0-9]{0,5}))?")
-# The bytes of nearly every one without a port, which is a reg-name then, for `translate`: a tenth of the time.
+# The bytes of nearly every host without a port, which is a reg-name then; for `translate`, in a tenth of the time.
 PLAIN_HOST_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-"
 
 # RFC 9112 §3.2.1, §3.2.2, §3.2.4
@@ -91,12 +91,12 @@ PLAIN_HOST_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 #   absolute-form  = absolute-URI, here: http or https, an authority, a path or nothing
 #   asterisk-form  = "*"
 # Looser than RFC 3986 in one way: [ ] { } | \ ^ ` and a bare % pass, because browsers send them as typed (WHATWG URL).
-# They frame nothing; the application gets them untouched. A fragment, quotes and angle brackets do not pass.
+# They do not affect framing; the application gets them unchanged. A fragment, quotes and angle brackets do not pass.
 _path_bytes: Final = rb"[!$%&'()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]*+"
 ORIGIN_FORM: Final = _compile(rb"/" + _path_bytes)
 # RFC 9112 §3
 #   request-line = method SP request-target SP HTTP-version
-# The ordinary one, for `match` at the begin of a head: origin-form, and a version that we speak. Groups: the three.
+# The usual form, for `match` at the start of a head: origin-form, HTTP/1.0 or 1.1. Groups: method, target, version.
 ORDINARY_LINE: Final = _compile(rb"(" + _token + rb") (/" + _path_bytes + rb") HTTP/(1\.[01])")
 ABSOLUTE_FORM: Final = _compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*+)((?:[/?]" + _path_bytes + rb")?)")
 
@@ -114,7 +114,7 @@ CHUNK_SIZE: Final = _compile(rb"[0-9A-Fa-f]{1,%d}" % MAX_CHUNK_SIZE_DIGITS)
 
 # RFC 9112 §7.1
 #   chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
-# The first line of one without extensions, for `match`.
+# The first line of a chunk without extensions, for `match`.
 CHUNK_START: Final = _compile(rb"([0-9A-Fa-f]{1,%d}+)\r\n" % MAX_CHUNK_SIZE_DIGITS)
 
 # RFC 9112 §7.1.1

@@ -1,9 +1,9 @@
-"""Head bytes → a request head, or the reason why not.
+"""Head bytes → a request head, or why it is refused.
 
-A head is waited for and then parsed once. What can be told from an incomplete one is told at once by `HeadScan`, so
-that a peer which speaks no HTTP, or ends its lines wrongly, is not waited for until a deadline. Both must agree however
-the bytes were cut: a refusal is decided by the shortest prefix that proves it. `parse_head` is free to notice a mistake
-in any order, because on any mistake it asks `HeadScan.check` first.
+A head is parsed once, when it is complete. `HeadScan` finds mistakes in an incomplete one, so that a peer which does
+not send HTTP, or ends its lines wrongly, is refused at once and not at a deadline. Both must agree however the bytes
+were split: a refusal is decided by the shortest prefix that proves it. `parse_head` may find mistakes in any order,
+because `why_no_head` asks `HeadScan.check` first.
 """
 
 from typing import TypeAlias
@@ -15,22 +15,22 @@ from h1core.http1 import grammar
 from h1core.http1.fields import Pair, Steering, is_host, parse_section, why_not_a_field
 
 Head: TypeAlias = tuple[Request, Steering]
-"""A request head that is valid line by line, with the fields that steer; how its body is framed is not decided yet."""
+"""A request head whose lines are valid, with its steering fields (see fields.py); its framing is not decided yet."""
 
 RequestLine: TypeAlias = tuple[bytes, bytes, bytes, bytes | None]
-"""Method, target, version, and what an absolute-form target names as its host. This and `Head` are plain tuples: named
-ones would cost an ordinary request a tenth of its time."""
+"""Method, target, version, and the authority of an absolute-form target. This and `Head` are plain tuples: named ones
+would cost an ordinary request a tenth of its time."""
 
 
 def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
     """Parse a request head, given with the empty line that ends it. Never raises; linear. RFC 9112 §2 to §5.
 
-    Returns None when a line is not valid: `why_no_head` finds out which and why, at a price.
+    Returns None when a line is not valid: `why_no_head` gives the reason, which takes longer.
     """
     authority = None
     ordinary = grammar.ORDINARY_LINE.match(head)
     if ordinary is not None and (end := ordinary.end()) <= limits.max_request_line_bytes:
-        # Fast path: where this match ends, a line ends, or the field lines below do not begin there. 0.2 µs.
+        # Fast path: the line ends where this match ends, or else `parse_section` below returns None. 0.2 µs.
         method, target, version = ordinary.groups()
         if method == b"CONNECT" or len(method) > limits.max_method_bytes:
             return None
@@ -54,7 +54,7 @@ def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
 
 
 def why_no_head(head: bytes, limits: Limits) -> RefuseReason:
-    """Name what is wrong with a head whose lines are not all valid; what a shorter prefix proves comes first."""
+    """Why a head with an invalid line is refused. Of several reasons, the one that the shortest prefix proves."""
     reason = HeadScan().check(head, limits)
     if reason is not None:
         return reason
@@ -65,7 +65,7 @@ def why_no_head(head: bytes, limits: Limits) -> RefuseReason:
 
 
 class HeadScan:
-    """What was seen so far of a head that is still incomplete. Linear over all calls together."""
+    """Finds mistakes in a head that is still incomplete. Linear over all calls together."""
 
     __slots__ = ("_line_end", "_looked_at")
 
@@ -74,10 +74,10 @@ class HeadScan:
         self._line_end = -1
 
     def check(self, data: bytes | bytearray, limits: Limits) -> RefuseReason | None:
-        """Say why what has arrived of a head can never become a valid one, or None while it can. Never raises.
+        """Why the received part of a head can never become a valid head, or None while it can. Never raises.
 
-        `data` is the head from its first byte, longer at each call. Of several mistakes the one wins that the shorter
-        prefix proves.
+        `data` is the head from its first byte, longer at each call. Of several reasons, the one that the shortest
+        prefix proves is returned.
         """
         looked_at, self._looked_at = self._looked_at, len(data)
         if looked_at == 0 and not grammar.HEAD_START.match(data):
@@ -92,7 +92,7 @@ class HeadScan:
         return min(verdicts, key=lambda verdict: verdict[0])[1] if verdicts else None
 
     def _check_line(self, data: bytes | bytearray, looked_at: int, limits: Limits) -> list[tuple[int, RefuseReason]]:
-        """Judge the request line as soon as it is whole, or too long to become so."""
+        """Check the request line once it is complete, or too long."""
         longest = limits.max_request_line_bytes + 2
         self._line_end = data.find(b"\r\n", max(0, looked_at - 1), longest)
         if self._line_end >= 0:
@@ -102,7 +102,7 @@ class HeadScan:
 
 
 def find_bare_line_end(data: bytes | bytearray, start: int = 0) -> tuple[int, RefuseReason] | None:
-    """Look for a CR or LF that stands alone: how many bytes prove the first, and which it is. RFC 9112 §2.2."""
+    """Find the first CR or LF that stands alone: how many bytes prove it, and which it is. RFC 9112 §2.2."""
     # Counting is ten times as fast as the pattern, and nearly always enough.
     pairs = data.count(b"\r\n", start)
     if data.count(b"\n", start) == pairs and data.count(b"\r", start) - data.endswith(b"\r") == pairs:
@@ -118,8 +118,8 @@ def find_bare_line_end(data: bytes | bytearray, start: int = 0) -> tuple[int, Re
 def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReason:
     """Parse a request line, given without its CR LF. Never raises. RFC 9112 §3.
 
-    `request-line = method SP request-target SP HTTP-version`, with single spaces: what §3 lets a recipient forgive is
-    what desynchronises two recipients.
+    `request-line = method SP request-target SP HTTP-version`, with single spaces: §3 lets a recipient accept more, but
+    that can desynchronise two recipients.
     """
     if len(line) > limits.max_request_line_bytes:
         return RefuseReason.REQUEST_LINE_TOO_LONG
@@ -139,7 +139,7 @@ def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReaso
             return RefuseReason.BAD_VERSION
         if match[1] != b"1":
             return RefuseReason.UNSUPPORTED_VERSION
-        # RFC 9110 §6.2: a higher minor version is treated as the highest that we know.
+        # RFC 9110 §6.2: a higher minor version is treated as the highest that the recipient supports.
         version = b"1.0" if match[2] == b"0" else b"1.1"
     if grammar.ORIGIN_FORM.fullmatch(target) and method != b"CONNECT":
         return method, target, version, None
@@ -150,7 +150,7 @@ def parse_request_line(line: bytes, limits: Limits) -> RequestLine | RefuseReaso
 
 
 def _check_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | None:
-    """Judge a target that is not in origin-form, or a CONNECT; the authority of an absolute-form. RFC 9112 §3.2."""
+    """Check a target that is not in origin-form, or a CONNECT; the authority of an absolute-form. RFC 9112 §3.2."""
     if method == b"CONNECT":
         if grammar.AUTHORITY_FORM.fullmatch(target):
             host, _, port = target.rpartition(b":")
@@ -170,6 +170,6 @@ def _check_other_form(method: bytes, target: bytes) -> bytes | RefuseReason | No
 
 
 def _name_host(headers: list[Pair], authority: bytes) -> list[Pair]:
-    """Let the target's authority take the place of the Host field (RFC 9112 §3.2.2: the field MUST be ignored)."""
+    """Replace the Host field by the target's authority (RFC 9112 §3.2.2: the field MUST be ignored)."""
     named = [(name, authority if name == b"host" else value) for name, value in headers]
     return named if any(name == b"host" for name, _ in headers) else [*named, (b"host", authority)]

@@ -1,10 +1,9 @@
-"""A request head → what `parse_request_head` says of it, sooner when it came before.
+"""A cache of `parse_request_head`, for heads that are sent again.
 
-Clients repeat their field lines byte for byte in every request, programs whole heads. What was said of them is kept in
-two tables, and in nothing else: only what a head costs depends on them, never what comes out of it. No secret is kept;
-what never comes again costs little time, no memory, and drives out nothing. A process has the tables once: with the
-names of `fields.py`, 2 MiB when they are full of browsers' heads, 12 MiB when a peer fills them with as many short
-lines as they take.
+Clients repeat their field lines byte for byte in every request, programs whole heads. The results are kept in two
+tables. They change only what a head costs, never its result, and hold no secret. A head that is never repeated costs
+little time and no memory, and evicts nothing. All servers of a process share the tables: with the names of `fields.py`,
+2 MiB when they are full of browsers' heads, 12 MiB when a peer fills them with as many short lines as fit.
 """
 
 from collections.abc import Container, Hashable
@@ -24,49 +23,50 @@ SECRET_FIELDS: Final = frozenset(
 )
 
 UNUSUAL: Final = frozenset({b"upgrade", b"expect"})
-"""Fields whose heads are judged anew each time."""
+"""A head with one of these fields is not cached."""
 
 MAX_REMEMBERED_SECTIONS: Final = 512
 MAX_REMEMBERED_SECTION_BYTES: Final = 2048
 MAX_REMEMBERED_HEADS: Final = 256
 MAX_REMEMBERED_HEAD_BYTES: Final = 512
-"""Of longer ones only the field lines: to hash a head costs what its first line does, and there is no more to spare."""
+"""Of longer heads only the field lines are cached: to hash the head costs as much as to parse its first line."""
 
 MAX_SEEN: Final = 4096
 BEGIN_BYTES: Final = 128
 
 _Key: TypeAlias = bytes | tuple[bytes, bytes, bytes]
-"""What field lines are remembered by: all of them, with the CR LF before each and the empty line behind; or all but a
-secret, which is what stands before the name's second letter, the name from there, and what stands behind the value's
-CR LF. Two types: neither can be taken for the other."""
+"""The key of cached field lines: all of them, with the CR LF before each and the empty line at the end; or all but a
+secret value: the bytes before the name's second letter, the name from there, and the bytes after the value's CR LF. The
+two types are never equal."""
 
 _Section: TypeAlias = tuple[Limits, bytes, list[Pair], bytes, list[Pair], Framing, bool]
-"""The limits and the version that field lines were judged by; the fields before the secret, the secret's name, the
-fields behind it; the framing; whether the connection persists."""
+"""The limits and the version that field lines were parsed with; the fields before the secret, the secret's name, the
+fields after it; the framing; whether the connection persists."""
 
 _Head: TypeAlias = tuple[Limits, bytes, bytes, bytes, list[Pair], Framing, bool]
-"""The limits that a head was judged by; method, target, version, fields; framing; whether the connection persists."""
+"""The limits that a head was parsed with; method, target, version, fields; framing; whether the connection persists."""
 
 _sections: BoundedDict[_Key, _Section] = BoundedDict(MAX_REMEMBERED_SECTIONS)
-"""The field lines of heads. At most 512, of at most 2 KiB, without the secret that is cut out; lines with any other are
-not remembered."""
+"""The field lines of heads. At most 512, of at most 2 KiB, without the secret that is cut out; lines with another
+secret are not cached."""
 
 _heads: BoundedDict[bytes, _Head] = BoundedDict(MAX_REMEMBERED_HEADS)
-"""Short heads, whole. At most 256, of at most 512 bytes, with nothing secret in their field lines. A target is no
-secret: "URIs are intended to be shared, not secured" (RFC 9110 §17.9)."""
+"""Short heads, whole. At most 256, of at most 512 bytes, without a secret in their field lines. A target is no secret:
+"URIs are intended to be shared, not secured" (RFC 9110 §17.9)."""
 
 _seen: set[int] = set()
-"""Hashes of what came once: field lines, their begins, short heads. What comes again is remembered. At most 4096."""
+"""Hashes of field lines, their first bytes, and short heads that came once; the second time they are cached. At most
+4096."""
 
 
 _IS_VALUE: Final = bytes(ord("v") if byte in FIELD_VALUE_BYTES else 0 for byte in range(256))
-"""Makes a letter of each byte that a field value may have: twice as fast as to delete them, when there are few."""
+"""Maps each byte that a field value may have to a letter: twice as fast as to delete them, when there are few."""
 
 
 def parse_cached(head: bytes, limits: Limits, upgrades: Container[bytes]) -> ParsedHead | RefuseReason | None:
-    """Parse a request head like `parse_request_head`, sooner when it came before. Never raises."""
+    """Parse a request head like `parse_request_head`, faster when it is cached. Never raises."""
     is_short = len(head) <= MAX_REMEMBERED_HEAD_BYTES
-    # Fast path: the whole head is remembered. 2 of 4.3 µs.
+    # Fast path: the whole head is cached. 2 of 4.3 µs.
     if is_short and (whole := _heads.get(head)) is not None and whole[0] is limits:
         _, method, target, version, headers, framing, persists = whole
         return Request(method, target, headers.copy(), b"", version, framing is NO_BODY), framing, persists, False
@@ -74,7 +74,7 @@ def parse_cached(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Par
     begin = head[line_bytes : line_bytes + BEGIN_BYTES]
     if hash(begin) not in _seen or len(head) > line_bytes + MAX_REMEMBERED_SECTION_BYTES:
         _was_seen(begin)
-        return parse_request_head(head, limits, upgrades)  # what begins like nothing before is not looked for
+        return parse_request_head(head, limits, upgrades)  # new first bytes: it cannot be cached
     key, secret = _cut_secret(head[line_bytes:])
     parsed = _lookup(head, line_bytes, key, secret, limits)
     if parsed is None:
@@ -90,7 +90,7 @@ def parse_cached(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Par
 
 
 def _lookup(head: bytes, line_bytes: int, key: _Key, secret: bytes, limits: Limits) -> ParsedHead | None:
-    """What is said of a head whose field lines are remembered, with the secret put back, or None."""
+    """The result for a head whose field lines are cached, with the secret put back, or None."""
     known = _sections.get(key)
     line = ORDINARY_LINE.match(head)
     if known is None or line is None or line.end() != line_bytes or line_bytes > limits.max_request_line_bytes:
@@ -111,7 +111,7 @@ def _lookup(head: bytes, line_bytes: int, key: _Key, secret: bytes, limits: Limi
 
 
 def _cut_secret(lines: bytes) -> tuple[_Key, bytes]:
-    """Cut out the value that is most often a secret: what to remember the lines by, and that value, if there is one."""
+    """Cut out the value that is most often a secret: returns the key of the lines, and that value or nothing."""
     before, found, behind = lines.rpartition(b"ookie: ")
     if not found:
         before, found, behind = lines.rpartition(b"uthorization: ")
@@ -122,7 +122,7 @@ def _cut_secret(lines: bytes) -> tuple[_Key, bytes]:
 
 
 def _was_seen(key: Hashable) -> bool:
-    """Whether something was asked for before: what never comes again is not worth to be remembered."""
+    """Whether `key` was asked for before; then it is worth caching."""
     mark = hash(key)
     if mark in _seen:
         return True
@@ -133,12 +133,12 @@ def _was_seen(key: Hashable) -> bool:
 
 
 def _remember(key: _Key, limits: Limits, parsed: ParsedHead) -> None:
-    """Let field lines be known from now on, unless more than they decides what is said, or a secret is left in them."""
+    """Cache field lines, unless the result depends on more than these lines, or a secret is left in them."""
     request, framing, persists, _ = parsed
     first, name, rest = list(request.headers), b"", []
     if isinstance(key, tuple):
         if not key[0].endswith((b"\r\nC", b"\r\nc", b"\r\nA", b"\r\na")):
-            return  # what was cut is no value
+            return  # what was cut is not the value of such a field
         at = key[0].count(b"\r\n") - 1
         first, (name, _), rest = first[:at], first[at], first[at + 1 :]
     names = {name for name, _ in first + rest}

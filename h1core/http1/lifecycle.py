@@ -1,15 +1,15 @@
-"""The life of a connection without its messages: bytes waiting on both sides, timers, and how it ends.
+"""A connection without its messages: its buffers, its timers, and how it ends.
 
-`Conn` adds the messages. The line between the two: nothing here knows what a request is, and nothing there decides when
-a connection is over, only that it is to be.
+`Receiving` and `Conn` add the messages. Nothing here knows what a request is. They decide that a connection is to end;
+this file decides when it is over.
 
 Theory of the write deadline
 ----------------------------
-A response begins with an allowance of `write_timeout` seconds. While bytes are owed the allowance runs down, and each
-byte taken earns 1 / `min_write_rate` seconds of it back, never beyond the whole: megabytes that a kernel takes at once
-buy no hour. So a peer lives that takes its bytes at that rate in the long run, in lumps however coarse, if no two of
-them are `write_timeout` apart. While nothing is owed the allowance stands still: an application that is slow to make
-its bytes costs the peer nothing, and a stream that is taken as fast as it is made gives no fresh time with each piece.
+A response begins with an allowance of `write_timeout` seconds. While bytes wait to be sent the allowance decreases, and
+each byte taken adds 1 / `min_write_rate` seconds to it, up to `write_timeout`: megabytes that a kernel takes at once do
+not add an hour. So a peer is in time if it takes bytes at that rate on average, in portions of any size that are less
+than `write_timeout` apart. While nothing waits to be sent the allowance does not change: a slow application costs the
+peer nothing, and a stream that is taken as fast as it is made does not renew the allowance with each piece.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ LINGER: Final = Disposition.LINGER
 
 
 LAST_WORDS: Final = frozenset({CloseReason.REFUSED, CloseReason.BODY_TIMEOUT})
-"""Reasons that come with the last event of a connection, also when a response is under way."""
+"""Reasons that come with the last event of a connection, also when a response is in progress."""
 
 
 class Lifecycle:
@@ -66,18 +66,18 @@ class Lifecycle:
         self._out = OutputQueue()
         self._timers = Timers()
         self._write_allowance_s = timeouts.write_timeout
-        """What the write deadline starts from when something is owed next."""
+        """Seconds from the next queued bytes to their write deadline."""
         self._state = State.HEAD
         self._close_reason: CloseReason | None = None
         self._ended_with = Disposition.CLOSE
         self._input_ended = False
         self._discarded_bytes = 0
-        """Bytes that came after it was decided that no request will follow."""
+        """Bytes that were received after it was decided that no request will follow."""
 
     # In
 
     def connection_lost(self) -> list[Event]:
-        """Take note that the transport broke: nothing can be read or written any more. Never raises."""
+        """Close the connection because its transport broke. Never raises."""
         if self._state is CLOSED:
             return []
         had_last_word = self._had_last_word
@@ -85,12 +85,12 @@ class Lifecycle:
         return [] if had_last_word else [Closed(CloseReason.CONNECTION_LOST)]
 
     def abort(self, reason: CloseReason) -> None:
-        """Cut the connection where it is: a response under way is visibly truncated. Never raises."""
+        """Close the connection with a reset: a response in progress is visibly truncated. Never raises."""
         if self._state is not CLOSED:
             self._close(reason, Disposition.ABORT)
 
     def release_buffer(self) -> ReceiveBuffer:
-        """Give the receive buffer to a later connection; this one is aborted unless it is over. Never raises."""
+        """Return the receive buffer for a later connection; this one is aborted unless it is over. Never raises."""
         if self._state is not CLOSED:
             self._close(CloseReason.CONNECTION_LOST, Disposition.ABORT)
         return self._buffer
@@ -100,19 +100,19 @@ class Lifecycle:
     def data_to_send(self) -> Buffer:
         """The next buffer to write, empty when there is none. The same bytes come again until `data_sent`.
 
-        It is also empty when a FileSlice is to be written next, which only happens to who has sent one.
+        It is also empty when a FileSlice is to be written next, which only happens when the caller has sent one.
         """
         buffers = self._out.buffers
         return buffers[0] if len(buffers) == 1 and type(buffers[0]) is bytes else self._out.front()
 
     def file_to_send(self) -> FileSlice | None:
-        """The part of a file to write next, if there is one and no buffer before it. `data_sent` counts it likewise."""
+        """The part of a file to write next, if no buffer comes before it. Report its bytes to `data_sent`, too."""
         return self._out.front_file()
 
     def data_sent(self, count: int) -> None:
-        """Say how many of the bytes to send the transport took. Each puts the write deadline off.
+        """Report how many of the bytes to send the transport took. Each extends the write deadline.
 
-        Raises LocalError when that is more than there were.
+        Raises LocalError when that is more than were queued.
         """
         out = self._out
         if count == out.size:
@@ -151,25 +151,25 @@ class Lifecycle:
         keepalive = timers.keepalive
         if keepalive == NEVER:
             return timers.next
-        # Fast path: between two requests nothing else runs, but the time for a drain. 0.4 µs.
+        # Fast path: between two requests only the keep-alive and the drain timer run. 0.4 µs.
         return keepalive if keepalive < timers.drain else timers.drain
 
     @property
     def is_idle(self) -> bool:
-        """Whether the connection is between two requests: neither side owes the other anything.
+        """Whether the connection is between two requests, with no response bytes queued.
 
-        Then there is nothing to send and nothing in `next_events`; `wants_read` holds, and `disposition` is KEEP.
+        Then there is nothing to send and nothing in `next_events`; `wants_read` is True, and `disposition` is KEEP.
         """
         return self._timers.keepalive != NEVER
 
     @property
     def state(self) -> State:
-        """Where the connection is; the meaning and order of states are in state.py."""
+        """The state of the connection; the meaning and order of states are in state.py."""
         return self._state
 
     @property
     def close_reason(self) -> CloseReason | None:
-        """Why the connection ends, or will after the response in hand; None while it persists."""
+        """Why the connection ends, or will end after the current response; None while it persists."""
         return self._close_reason
 
     @property
@@ -182,13 +182,13 @@ class Lifecycle:
 
     @property
     def _had_last_word(self) -> bool:
-        """Whether the last event has come out. The peer's half can be over while a response is still under way."""
+        """Whether the last event was returned. A response may still be in progress after it."""
         return self._state is ENDING or self._close_reason in LAST_WORDS
 
     # Steps
 
     def _after(self, step: Step) -> State:
-        """The state after a step of the application. Raises LocalError when it is not its turn."""
+        """The state after a step of the application. Raises LocalError when the step is out of turn."""
         after = TABLE[self._state].get(step)
         if after is None:
             self._raise_out_of_turn(step)
@@ -203,18 +203,18 @@ class Lifecycle:
         )
 
     def _queue(self, buffer: Buffer | FileSlice, now: float) -> None:
-        """Owe the peer some bytes."""
+        """Queue bytes to send, and start the write deadline if it does not run."""
         if not self._out.size:
             self._timers.write = now + self._write_allowance_s
         self._out.add(buffer)
 
     def _earn_time(self, count: int, now: float) -> None:
-        """Put the write deadline off by what the bytes that were taken are worth."""
+        """Extend the write deadline by the time that `count` bytes may take."""
         timeouts = self._timeouts
         self._timers.write = min(now + timeouts.write_timeout, self._timers.write + count / timeouts.min_write_rate)
 
     def _output_done(self, now: float) -> None:
-        """Nothing is owed to the peer any more: it is idle, or should close its side."""
+        """Start the keep-alive timer, or linger, once all output is written."""
         state = self._state
         if state is HEAD:
             if not self._buffer.data:
@@ -225,7 +225,7 @@ class Lifecycle:
     # Ends
 
     def _end(self, reason: CloseReason, now: float) -> None:
-        """No further request: what is owed is written, then the peer gets time to read it."""
+        """Accept no further request: queued bytes are written, then the peer gets time to read them."""
         self._close_reason = reason
         self._state = TABLE[self._state][Step.END]
         self._discarded_bytes += len(self._buffer.data)
@@ -235,7 +235,7 @@ class Lifecycle:
         self._settle(now)
 
     def _settle(self, now: float) -> None:
-        """Move an ending connection on: to lingering once all is written, or past it when nobody is left to read."""
+        """Linger once all is written, or close at once when the peer has closed its side or sent too much."""
         if self._out.size:
             return
         if self._input_ended or self._discarded_bytes > self._limits.max_linger_bytes:
@@ -244,14 +244,14 @@ class Lifecycle:
             self._timers.linger = now + self._timeouts.linger_timeout
 
     def _discard(self, count: int) -> None:
-        """Throw away what an ending connection still sends; past the limit it is closed, once nothing is owed."""
+        """Discard what the peer still sends; beyond the limit, close once all is written."""
         self._discarded_bytes += count
-        self._buffer.grow_after(count)  # the next read may be larger: there is much to be rid of
+        self._buffer.grow_after(count)  # the next read may be larger: there may be much to discard
         if self._discarded_bytes > self._limits.max_linger_bytes and not self._out.size:
             self._close(None, Disposition.CLOSE)
 
     def _close(self, reason: CloseReason | None, disposition: Disposition) -> None:
-        """Nothing is read or written any more."""
+        """Stop reading and writing, and drop what is buffered."""
         self._close_reason = reason or self._close_reason
         self._ended_with = disposition
         self._state = TABLE[self._state][Step.CLOSE]

@@ -1,7 +1,7 @@
-"""The output queue: what is owed to the peer, as buffers in their order.
+"""The output queue: bytes to send to the peer, as buffers in their order.
 
 Small buffers are joined when they are asked for, so that a batch of pipelined answers is one write; a large body is
-handed on as it came, never copied. Parts of files keep their place among the buffers.
+never copied. Parts of files keep their place among the buffers.
 """
 
 from typing import Final, TypeAlias
@@ -36,7 +36,7 @@ class OutputQueue:
     def front(self) -> Buffer:
         """The next buffer to write, empty when there is none. The same bytes come first until they are written.
 
-        Also empty when a part of a file is what comes first.
+        Also empty when a part of a file comes first.
         """
         buffers = self.buffers
         if not buffers:
@@ -50,7 +50,7 @@ class OutputQueue:
         return self._join_small()
 
     def front_file(self) -> FileSlice | None:
-        """The part of a file to write next, if that is what comes first."""
+        """The part of a file to write next, if one comes first."""
         first = self.buffers[0] if self.buffers else None
         return first if isinstance(first, FileSlice) else None
 
@@ -69,7 +69,7 @@ class OutputQueue:
         return joined
 
     def sent(self, count: int) -> None:
-        """Take `count` bytes, not more than `size`, from the front."""
+        """Remove `count` bytes, not more than `size`, from the front."""
         self.size -= count
         buffers = self.buffers
         whole = 0
@@ -88,14 +88,14 @@ class OutputQueue:
 
 
 def as_bytes(data: object) -> bytes:
-    """Bytes of a caller who has another bytes-like object. Raises LocalError."""
+    """Convert another bytes-like object to bytes. Raises LocalError for anything else."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise LocalError(f"receive_data takes bytes as they came from the transport, not {type(data).__name__}")
     return bytes(data)
 
 
 def as_buffer(data: object) -> Buffer:
-    """A caller's body as something whose length is in bytes. Raises LocalError."""
+    """A caller's body as a buffer whose `len` is in bytes. Raises LocalError for anything else."""
     if isinstance(data, (bytes, bytearray)):
         return data
     if isinstance(data, memoryview) and data.c_contiguous:

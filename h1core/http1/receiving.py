@@ -1,7 +1,7 @@
-"""What comes in: bytes and the time → events.
+"""The peer's half of a connection: bytes and the time → events.
 
-The half of a connection that the peer drives. It reads heads and bodies, refuses what may not be, and knows when the
-peer is late; `conn.py` adds the half that the application drives, `lifecycle.py` is below both.
+It parses heads and bodies, refuses what is invalid, and handles expired timers. `conn.py` adds the application's half,
+`lifecycle.py` is the base of both.
 """
 
 from collections.abc import Callable, Container
@@ -46,11 +46,11 @@ class Demand(IntEnum):
     """Whether the application wants the request body."""
 
     CONTINUE_OWED = 0
-    """The peer waits for 100 Continue, and nobody asked for the body yet."""
+    """The peer waits for 100 Continue, and the application has not asked for the body yet."""
     READING = 1
-    """The body is read as it comes; its deadline runs."""
+    """The body is read as it arrives; its deadline runs."""
     PAUSED = 2
-    """The application is behind; nothing is read, and the deadline stands still."""
+    """The application is behind (backpressure); nothing is read, and the deadline is stopped."""
 
 
 CONTINUE_OWED: Final = Demand.CONTINUE_OWED
@@ -90,7 +90,7 @@ class Receiving(Lifecycle):
         self._upgrades = upgrades
         self._requests_left = limits.max_requests_per_connection
         self._scan: HeadScan | None = None
-        # The request in hand
+        # The current request
         self._method = b""
         self._version = b"1.1"
         self._protocol: bytes | None = None
@@ -102,10 +102,10 @@ class Receiving(Lifecycle):
     # In
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take what the transport gave; `b""` is the end of the peer's stream. Never raises on peer input.
+        """Process bytes from the transport; `b""` is the end of the peer's stream. Never raises on peer input.
 
-        Returns what came of it, in order: at most one Request, Data, one EndOfMessage, and one last word. Data that
-        arrives in the same instant as a deadline wins. Raises LocalError when `data` is not bytes-like, or after
+        Returns the events in order: at most one Request, Data, one EndOfMessage, and one last event. Data that arrives
+        at the instant of a deadline is in time. Raises LocalError when `data` is not bytes-like, or after
         `switch_protocols`.
         """
         if type(data) is not bytes:
@@ -113,8 +113,8 @@ class Receiving(Lifecycle):
         state = self._state
         limits = self._limits
         has_turn = state is HEAD and self._out.size <= limits.max_output_bytes and not self._buffer.data
-        # Fast path: most reads are one head. Two heads do not parse as one, nor does a mistake: those are looked at
-        # again below, and so is what ends like a chunked body. 0.3 of 4 µs.
+        # Fast path: most reads are one head. Two heads do not parse as one, nor does an invalid one: those are handled
+        # below, and so is what ends like a chunked body. 0.3 of 4 µs.
         if (
             has_turn
             and 5 < len(data) <= limits.max_head_bytes
@@ -148,35 +148,35 @@ class Receiving(Lifecycle):
         return events
 
     def handle_deadline(self) -> list[Event]:
-        """Do what is due by the clock. Never raises; too early it does nothing, late it does the same as on time."""
+        """Handle expired timers. Never raises; too early it does nothing, late it does the same as on time."""
         now = self._clock()
         events: list[Event] = []
         for timer in self._timers.expired(now):
-            if self._timers.at(timer) <= now:  # unless the one before it has stopped it
+            if self._timers.at(timer) <= now:  # unless the one handled before has stopped it
                 events += self._expire(timer, now)
         return events
 
     # Out
 
     def next_events(self) -> list[Event]:
-        """What comes of the bytes that waited. Never raises.
+        """The events from buffered bytes. Never raises.
 
-        To be called after each response, and after each `data_sent`: no further request comes while more than
-        `max_output_bytes` of earlier responses wait, or a peer could pile them up by never reading.
+        To be called after each response, and after each `data_sent`: no further request is parsed while more than
+        `max_output_bytes` of responses wait, or they would grow without limit for a peer that never reads.
         """
         if not self._buffer.data or not self._is_their_turn():
             return []
         return self._parse_buffered(self._clock())
 
     def _is_their_turn(self) -> bool:
-        """Whether bytes that wait may be looked at."""
+        """Whether buffered bytes may be parsed."""
         return self._state is HEAD and self._out.size <= self._limits.max_output_bytes
 
     # Questions
 
     @property
     def wants_read(self) -> bool:
-        """Whether to read from the transport: not when the buffer is full, the body unwanted, or input over."""
+        """Whether to read from the transport: not when the buffer is full, the body unwanted, or the input ended."""
         state = self._state
         if self._input_ended:
             return False
@@ -194,19 +194,19 @@ class Receiving(Lifecycle):
 
     @property
     def owes_continue(self) -> bool:
-        """Whether the peer that sends the request in hand waits, or has waited in vain, to be told to send its body."""
+        """Whether the peer waits for 100 Continue, or waited and got a final response instead."""
         return self._demand is CONTINUE_OWED
 
     @property
     def receive_bytes(self) -> int:
-        """How many bytes to read at a time: few at first, more when reads come full or a length was declared."""
+        """How many bytes to read at a time: few at first, more after full reads or when a length was declared."""
         buffer = self._buffer
         return buffer.room or self._limits.initial_buffer_bytes if buffer.data else buffer.capacity
 
     # Request heads
 
     def _parse_buffered(self, now: float) -> list[Event]:
-        """Look for the next request in the buffer."""
+        """Parse the next request in the buffer, if it is complete."""
         buffer = self._buffer
         if buffer.data and buffer.data[0] == CR and (empty := EMPTY_LINES.match(buffer.data)) and empty.end():
             buffer.discard(empty.end())
@@ -217,7 +217,7 @@ class Receiving(Lifecycle):
             self._stay_idle(now)
             return []
         if buffer.data == b"\r" and not self._input_ended:
-            self._stay_idle(now)  # half an empty line, as likely as not
+            self._stay_idle(now)  # probably half an empty line
             return []
         end = buffer.find(END_OF_HEAD, self._limits.max_head_bytes)
         if end >= 0:
@@ -241,15 +241,15 @@ class Receiving(Lifecycle):
         return []
 
     def _stay_idle(self, now: float) -> None:
-        """Nothing but empty lines came. They are no progress: a timer that runs goes on."""
+        """Stay idle after empty lines. They are no progress: a running timer is not restarted."""
         timers = self._timers
-        if timers.drain != NEVER:  # they had waited when the drain began, and might have been a request
+        if timers.drain != NEVER:  # they were buffered when the drain began, and could have been a request
             self._end(CloseReason.DRAINING, now)
         elif not self._out.size and timers.head == NEVER and timers.keepalive == NEVER:
             timers.keepalive = now + self._timeouts.keepalive_timeout
 
     def _receive_request(self, head_bytes: bytes, rest: bytes, now: float) -> list[Event]:
-        """Judge a head, and begin the request or refuse it."""
+        """Parse a complete head, and begin the request or refuse it."""
         self._scan = None
         limits = self._limits
         parsed = parse_cached(head_bytes, limits, self._upgrades)
@@ -262,7 +262,7 @@ class Receiving(Lifecycle):
         return events
 
     def _begin_request(self, parsed: ParsedHead) -> list[Event]:
-        """Take the step that an accepted head is."""
+        """Set the state for an accepted head."""
         request, framing, persists, _ = parsed
         self._method = request.method
         self._version = request.version
@@ -278,7 +278,7 @@ class Receiving(Lifecycle):
         return [request]
 
     def _go_on_with(self, parsed: ParsedHead, rest: bytes, events: list[Event], now: float) -> None:
-        """Make ready for the body behind a head that was taken in, and go on with what came behind it."""
+        """Prepare for the body of an accepted head, and process `rest`, the bytes after the head."""
         _, framing, _, expects_continue = parsed
         if framing is NO_BODY:
             self._keep(rest)
@@ -293,11 +293,11 @@ class Receiving(Lifecycle):
                 self._receive_body(rest, events, now)
 
     def _note_method(self, head: bytes | bytearray) -> None:
-        """Remember of a head that will be refused what its answer depends on: HEAD gets no content."""
+        """Note the method of a head that will be refused: the answer to HEAD has no content."""
         self._method = b"HEAD" if head.startswith(b"HEAD ") else b""
 
     def _keep(self, data: bytes) -> None:
-        """Let bytes behind the request in hand wait, or drop them when no request can follow."""
+        """Buffer bytes after the current request, or discard them when no request can follow."""
         if self._close_reason is None or self._protocol is not None:
             self._buffer.append(data)
         else:
@@ -306,7 +306,7 @@ class Receiving(Lifecycle):
     # Request bodies
 
     def _begin_body(self, framing: Framing, demand: Demand, now: float) -> None:
-        """Make ready for the body behind a head."""
+        """Prepare for the body after a head."""
         if framing.kind is Kind.LENGTH:
             self._reader = LengthReader(framing.length)
             self._buffer.expect(framing.length)
@@ -320,12 +320,12 @@ class Receiving(Lifecycle):
             self._timers.body = now + self._allowance_s
 
     def _demand_body(self, now: float) -> None:
-        """Let the body's deadline run from where it stood."""
+        """Read the body; its deadline goes on from where it stopped."""
         self._demand = READING
         self._timers.body = now + self._allowance_s
 
     def _receive_body(self, data: bytes, events: list[Event], now: float) -> None:
-        """Read body bytes that have just come; what lies behind the body waits, or is the next request."""
+        """Read received body bytes; bytes after the body are buffered, or are the next request."""
         was_draining = self._state is DRAINING
         rest = self._read_body(data, events, now)
         if rest:
@@ -336,9 +336,9 @@ class Receiving(Lifecycle):
                 events += self._parse_buffered(now)
 
     def _read_buffered_body(self, events: list[Event], now: float) -> None:
-        """Read body bytes that have waited behind earlier requests; what lies behind them stays where it is.
+        """Read buffered body bytes; bytes after the body stay in the buffer.
 
-        By pieces: to take all and put the rest back for each of a thousand small requests would be quadratic.
+        In pieces: to take all and put the rest back for each of a thousand small requests would be quadratic.
         """
         buffer = self._buffer
         while self._state is RECEIVING and buffer.data:
@@ -347,14 +347,14 @@ class Receiving(Lifecycle):
             buffer.discard(len(piece) - len(rest))
 
     def _read_body(self, data: bytes, events: list[Event], now: float) -> bytes:
-        """Read body bytes, and return those behind its end."""
+        """Read body bytes, and return those after its end."""
         assert self._reader is not None
         if self._demand is CONTINUE_OWED:
             self._demand_body(now)  # RFC 9110 §10.1.1: 100 MAY be omitted once content has come
         part = self._reader.read(data)
         if part.content:
             self._take_content(part.content, events, now)
-        if self._state is ENDING:  # more was left unread than is worth it
+        if self._state is ENDING:  # too much was discarded
             return b""
         if part.refusal is not None:
             events += self._refuse(part.refusal, now)
@@ -369,7 +369,7 @@ class Receiving(Lifecycle):
         return part.rest
 
     def _take_content(self, content: bytes, events: list[Event], now: float) -> None:
-        """Hand content on, or count what is thrown away; progress earns time."""
+        """Return content as Data, or count what is discarded; content extends the body's deadline."""
         timers = self._timers
         timeouts = self._timeouts
         if self._demand is READING:
@@ -382,7 +382,7 @@ class Receiving(Lifecycle):
             self._end(CloseReason.BODY_UNREAD, now)
 
     def _receive_end(self, now: float) -> list[Event]:
-        """Take the end of the peer's stream. The peer may still be reading: half-closed is not gone."""
+        """Handle the end of the peer's stream: a half-close, after which the peer may still read."""
         self._input_ended = True
         state = self._state
         if state is HEAD:
@@ -396,17 +396,17 @@ class Receiving(Lifecycle):
         return []
 
     def _see_last_request(self) -> None:
-        """Let the response to the last request of a peer that has closed its side say that it is the last."""
+        """Set the close reason for the last request of a peer that has closed its side: its response must say so."""
         if self._input_ended and not self._buffer.data and (self._state is HANDLING or self._state is RESPONDING):
             self._close_reason = self._close_reason or CloseReason.PEER_CLOSED
 
     def _leaves_too_much(self) -> bool:
-        """Whether it is known that more of the body is to come than is worth draining."""
+        """Whether the rest of the body is known to be longer than `max_unread_body_bytes`."""
         remaining = self._reader.remaining if self._reader is not None else None
         return remaining is not None and remaining > self._limits.max_unread_body_bytes
 
     def _finish_exchange(self, now: float) -> None:
-        """Request and response are both over: wait for the next, or end."""
+        """Wait for the next request after a complete exchange, or end."""
         if self._close_reason is not None:
             self._end(self._close_reason, now)
             return
@@ -418,7 +418,7 @@ class Receiving(Lifecycle):
     # Ends
 
     def _refuse(self, reason: RefuseReason, now: float) -> list[Event]:
-        """Answer a peer's mistake, unless a response is under way, and end."""
+        """Answer a peer's mistake, unless a response is in progress, and end."""
         if self._state is DUPLEX:
             self._close_reason = CloseReason.REFUSED
             self._give_up_body()
@@ -429,14 +429,14 @@ class Receiving(Lifecycle):
         return [Refused(reason.status, reason)]
 
     def _queue_error(self, response: Response, now: float) -> None:
-        """Queue an answer of our own to the request in hand, or to what was to become one."""
+        """Queue the server's own error response, to the current request or to an incomplete head."""
         assert type(response.body) is bytes
         reason = CloseReason.REFUSED
         head, _ = writer.whole_head(response, len(response.body), b"GET", b"1.1", reason, self._date.line(now))
         self._queue(head if self._method == b"HEAD" else head + response.body, now)
 
     def _expire(self, timer: Timer, now: float) -> list[Event]:
-        """Do what is due when a timer has run out."""
+        """Handle an expired timer."""
         had_last_word = self._had_last_word
         match timer:
             case Timer.HEAD:
@@ -459,7 +459,7 @@ class Receiving(Lifecycle):
         return [] if had_last_word else [TimedOut(timer)]
 
     def _expire_body(self, now: float) -> None:
-        """The body came too slowly: 408, unless a response is under way or done."""
+        """Answer 408 to a slow body, unless a response is in progress or complete."""
         if self._state is DUPLEX:
             self._close_reason = CloseReason.BODY_TIMEOUT
             self._give_up_body()
@@ -469,12 +469,12 @@ class Receiving(Lifecycle):
         self._end(CloseReason.BODY_TIMEOUT, now)
 
     def _give_up_body(self) -> None:
-        """Let the response go on without the rest of the body; the connection ends after it."""
+        """Read no more of the body; the response goes on, and the connection ends after it."""
         self._timers.body = NEVER
         self._reader = None
         self._state = TABLE[self._state][Step.GIVE_UP_BODY]
 
     def _end_unasked(self, now: float) -> list[Event]:
-        """The peer closed between two requests."""
+        """End, because the peer closed its side between two requests."""
         self._end(CloseReason.PEER_CLOSED, now)
         return [Closed(CloseReason.PEER_CLOSED)]

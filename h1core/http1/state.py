@@ -3,8 +3,8 @@
 Theory
 ------
 A server's connection is one machine, not two. An HTTP/1.1 server answers one request at a time, so what the peer may
-send and what the application may send are not independent: of all pairs "request side x response side" just the ones
-below can occur, and naming them is shorter than joining two tables and arguing about the rest.
+send and what the application may send are not independent: of all pairs "request side x response side" only the ones
+below can occur, and naming them is shorter than joining two tables and excluding the rest.
 
                  REQUEST                 RESPONSE
          HEAD ------------> HANDLING ---------------> HEAD
@@ -32,8 +32,8 @@ Three rules keep the table small.
 3. ENDING and CLOSED are reached with a `CloseReason` and are never left towards another request. Nothing that the peer
    sends there becomes an event.
 
-`Conn` alone changes the state, always through `TABLE`. The picture above and the table say the same; a test walks both
-directions of the product of states and steps.
+`Conn` alone changes the state, always through `TABLE`. The diagram above and the table agree; tests try each state with
+each step.
 """
 
 from enum import Enum, IntEnum
@@ -41,34 +41,34 @@ from typing import Final
 
 
 class State(IntEnum):
-    """Where a connection is."""
+    """The state of a connection."""
 
     HEAD = 0
     """Waiting for a request, or reading its head."""
 
     RECEIVING = 1
-    """The head is in, the body is coming, no final response has begun."""
+    """The head was received, the body is being received, no final response has begun."""
 
     HANDLING = 2
-    """The whole request is in, no final response has begun."""
+    """The whole request was received, no final response has begun."""
 
     DUPLEX = 3
-    """The body is coming while the response body is going out."""
+    """The request body is being received while the response body is being sent."""
 
     RESPONDING = 4
-    """The request is over, the response body is going out."""
+    """The request is complete or given up, the response body is being sent."""
 
     DRAINING = 5
-    """The response is complete; what the application left of the body is read and thrown away."""
+    """The response is complete; the rest of the request body is read and discarded."""
 
     ENDING = 6
-    """No request will follow: bytes that are owed are written, then the peer is given time to read them."""
+    """No request will follow: queued bytes are written, then the peer is given time to read them."""
 
     SWITCHED = 7
-    """The connection was handed over to another protocol."""
+    """The connection has changed to another protocol."""
 
     CLOSED = 8
-    """Over: nothing is read, nothing is written, no timer runs."""
+    """Nothing is read, nothing is written, no timer runs."""
 
 
 class Step(IntEnum):
@@ -89,7 +89,7 @@ class Step(IntEnum):
 
     # The connection itself
     GIVE_UP_BODY = 9
-    """The rest of the body cannot be had, and the response is under way."""
+    """The rest of the body will not be read, and the response is in progress."""
     END = 10
     """No further request; flush and linger."""
     CLOSE = 11
@@ -160,7 +160,7 @@ APPLICATION_STEPS: Final = frozenset(
 class CloseReason(Enum):
     """Why a connection does not go on; the value is the sentence for a log.
 
-    The first reason to end after a response stays. What ends a connection sooner than that takes its place.
+    The first reason to end after a response is kept. A reason to end sooner replaces it.
     """
 
     PEER_ASKED = "the client asked for the connection to close, or speaks HTTP/1.0 without keep-alive"

@@ -1,7 +1,7 @@
 """Named timers and their next deadline; no clock.
 
-A timer is a name and an instant. There are six names with a slot each, so a connection can never stand in a wrong
-queue, and arming and stopping are an assignment: `timers.head = now + 10.0`, `timers.head = NEVER`.
+A timer is a name and an instant. There are six names with a slot each, so that arming and stopping a timer are an
+assignment: `timers.head = now + 10.0`, `timers.head = NEVER`.
 """
 
 from enum import Enum
@@ -12,7 +12,7 @@ NEVER: Final = float("inf")
 
 
 class Timer(Enum):
-    """What a connection can be late with. The value is the slot in `Timers`."""
+    """What a connection has a deadline for. The value is the slot in `Timers`."""
 
     HEAD = "head"
     """The rest of a request head."""
@@ -24,10 +24,10 @@ class Timer(Enum):
     """The next request on an idle connection."""
 
     WRITE = "write"
-    """Taking some of the bytes that are owed to the peer."""
+    """Taking the queued bytes of responses, at a minimum rate."""
 
     LINGER = "linger"
-    """Closing its side after the last response."""
+    """The end of the peer's stream, after the last response."""
 
     DRAIN = "drain"
     """Everything, once the server is shutting down."""

@@ -1,8 +1,8 @@
 """Responses → bytes.
 
-Everything that a caller says is checked before a byte exists, so a response is queued whole or not at all. What is
-never allowed through: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and
-a body where there is none.
+Everything from the caller is checked before a byte is queued, so a response is queued whole or not at all. What is
+never sent: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and a body
+where none is allowed.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,10 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
-"""Fields of a response that we would otherwise add ourselves."""
+"""Fields of a response that h1core adds itself when the caller does not."""
 
 UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
-"""Fields that carry a secret, or a value that rarely comes again."""
+"""Fields that carry a secret, or a value that is rarely repeated."""
 
 MAX_REMEMBERED_FIELDS: Final = 1024
 MAX_REMEMBERED_FIELD_BYTES: Final = 256
@@ -53,13 +53,13 @@ class EncodedField(NamedTuple):
 
 
 _remembered: BoundedDict[tuple[bytes, bytes], EncodedField] = BoundedDict(MAX_REMEMBERED_FIELDS)
-"""Fields that were found valid before; bounded and free of secrets like the one in head.py."""
+"""Fields that were found valid before; bounded and without secrets, like the tables in head_cache.py."""
 
 _StartKey: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
 
 
 class _Start:
-    """The begin of a head that was sent before, up to its fields, and the last ordinary head that began so."""
+    """The status line and fields of a head that was sent before, and the last whole head that began with them."""
 
     __slots__ = ("declared_bytes", "fields", "last")
 
@@ -68,13 +68,13 @@ class _Start:
         self.declared_bytes = declared_bytes
         """The Content-Length among the fields, if one is."""
         self.last = -1, b"", b""
-        """A Content-Length, a Date line, and the head with both that says nothing of the connection. One tuple, because
-        a server in another thread may be reading."""
+        """A Content-Length, a Date line, and the head with both, without a Connection field. One tuple, because a
+        server in another thread may read it."""
 
 
 _starts: BoundedDict[_StartKey, _Start] = BoundedDict(MAX_REMEMBERED_STARTS)
-"""Status and fields → their lines, of whole heads in which nothing steers but a Content-Length that is right, and every
-field is remembered. At most 256, of at most 1 KiB."""
+"""Status and fields → their lines, of whole heads whose fields are all in `_remembered`, and whose only control field,
+if any, is a Content-Length that is right. At most 256, of at most 1 KiB."""
 
 
 def whole_head(
@@ -96,10 +96,10 @@ def whole_head(
         headers = tuple(headers)
     try:
         start = _starts.get((status, headers)) if type(headers) is tuple else None
-    except TypeError:  # a list in it, or a bytearray
+    except TypeError:  # not hashable: a list in it, or a bytearray
         start = None
     if start is not None and method != b"HEAD" and start.declared_bytes in (None, body_bytes):
-        # Fast path: nothing in the headers steers, so that what is added is always the same. 0.5 of 0.7 µs.
+        # Fast path: no control field but a Content-Length, so that what is added is always the same. 0.5 of 0.7 µs.
         last_bytes, last_date_line, head = start.last
         if last_bytes != body_bytes or last_date_line != date_line:
             length_line = b"content-length: %d\r\n" % body_bytes if start.declared_bytes is None else b""
@@ -126,7 +126,7 @@ def whole_head(
 
 
 def _are_remembered(headers: Headers) -> bool:
-    """Whether each of these fields was sent before."""
+    """Whether each of these fields is in `_remembered`."""
     try:
         return isinstance(headers, (tuple, list)) and all(map(_remembered.__contains__, headers))
     except TypeError:
@@ -134,7 +134,7 @@ def _are_remembered(headers: Headers) -> bool:
 
 
 def _remember_start(key: _StartKey, start: _Start) -> None:
-    """Let the begin of a head be known from now on."""
+    """Cache the start of a head, unless it is too large."""
     if len(start.fields) <= MAX_REMEMBERED_START_BYTES:
         _starts[key] = start
 
@@ -225,7 +225,7 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
 
 def informational_head(response: InformationalResponse) -> bytes:
     """Encode an interim response. Raises LocalError for anything that may not be sent. RFC 9110 §15.2."""
-    status: object = response.status  # whatever the caller says it is
+    status: object = response.status  # the caller may give any type
     if not isinstance(status, int) or not 100 <= status <= 199:
         raise LocalError(f"an interim status is a whole number from 100 to 199, not {status!r}")
     if status == 101:
@@ -248,7 +248,7 @@ def _bodiless_head(
     date_line: bytes = b"",
     may_steer: bool = True,
 ) -> bytes:
-    """Encode a head behind which nothing comes, whatever it says; so it must not say it."""
+    """Encode a head without a body. Raises LocalError for fields that declare one."""
     lines = [f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii"), first_lines]
     control = _encode_fields(headers, lines)
     if b"content-length" in control or b"transfer-encoding" in control:
@@ -262,10 +262,10 @@ def _bodiless_head(
 
 
 class BodyWriter:
-    """A streamed response body, encoded piece by piece as its framing wants it. RFC 9112 §6, §7.1.
+    """A streamed response body, encoded piece by piece as its framing requires. RFC 9112 §6, §7.1.
 
-    Each method returns the buffers to queue. Raises LocalError for more or less body than was declared, and then is
-    as it was.
+    Each method returns the buffers to queue. Raises LocalError for more or less body than was declared, and then
+    nothing has changed.
     """
 
     __slots__ = ("_kind", "_left")
@@ -296,7 +296,7 @@ class BodyWriter:
                 raise LocalError("this response has no body (HEAD, 204 or 304); send EndOfMessage")
 
     def end(self, trailers: Headers) -> list[Buffer]:
-        """Encode the end. Trailers reach only a peer that is sent chunks (RFC 9112 §7.1.2 lets them be dropped)."""
+        """Encode the end. Trailers are sent only in a chunked body (RFC 9112 §7.1.2 lets them be dropped)."""
         if self._kind is Kind.LENGTH:
             if self._left:
                 raise LocalError(f"the body is {self._left} bytes shorter than Content-Length said; call Conn.abort")

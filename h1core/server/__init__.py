@@ -1,4 +1,4 @@
-"""Policy over many connections: who may come in, whose deadline is next, how the server ends. Pure, like the core."""
+"""Policy over many connections: admission, backlog, deadlines, fairness, drain. No I/O, like `http1`."""
 
 from h1core.server.core import ServerCore
 from h1core.server.drain import Phase

@@ -1,6 +1,6 @@
-"""`ServerCore`: what a driver asks about all its connections together.
+"""`ServerCore`: the decisions about all connections of a server together.
 
-Both drivers hold exactly one. They tell it facts and get back what to do; it calls nobody.
+Each engine has exactly one. The engine reports facts and asks questions; `ServerCore` never calls a driver.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -25,11 +25,11 @@ class ServerCore:
     """The connections of one server, and the policy over them. Never raises.
 
     - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
-      `request_done`, `background_begins`, `background_done`, `begin_drain`.
-    - Questions: `may_accept`, `is_stale`, `next_deadline`, `due_connections`, `phase`, `connections`.
+      `request_stale`, `request_done`, `background_begins`, `background_done`, `begin_drain`.
+    - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `phase`, `connections`.
 
-    `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are handed to each connection. `workers` is how many
-    requests can be worked on at a time, if a pool does it.
+    `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are passed to each connection. `workers` is the number of
+    worker threads, 0 without a pool.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class ServerCore:
         self._admission = Admission(self.limits.max_connections)
         self._deadlines = DeadlineIndex[Conn]()
         self.look_at: Mapping[Conn, float] = self._deadlines.look_at
-        """When the deadline of each connection is looked at; one that has none then is no longer among them."""
+        """When the deadline of each connection is checked next; one that has none then is removed."""
         self.backlog = Backlog(workers, self.limits.max_queued_requests, self.timeouts.queue_timeout)
         self._drain = Drain(self.timeouts.drain_timeout)
         self.background_tasks = 0
-        """Applications that still work after their response, while their connections go on."""
+        """Applications that still run after their response, while their connections serve other requests."""
         self._connections: dict[Conn, None] = {}  # a set in the order of arrival
         self._spare_buffers: list[ReceiveBuffer] = []
 
     # Facts
 
     def connection_opened(self) -> Conn:
-        """Take in an accepted connection: the `Conn` that speaks for it, its deadline already watched."""
+        """Make the `Conn` of an accepted connection, and watch its deadline."""
         conn = Conn(
             self.limits,
             self.timeouts,
@@ -78,14 +78,14 @@ class ServerCore:
         return conn
 
     def connection_pumped(self, conn: Conn) -> bool:
-        """Take note that a connection was worked on, so that its deadline may have moved.
+        """Watch the deadline of a connection that was pumped: it may have moved.
 
-        Returns whether `next_deadline` may have come nearer.
+        Returns whether `next_deadline` may be earlier now.
         """
         return self._deadlines.watch(conn, conn.next_deadline)
 
     def connection_gone(self, conn: Conn) -> None:
-        """Take note that a connection's transport is closed. The buffer goes to a later connection."""
+        """Remove a connection whose transport is closed. Its buffer goes to a later connection."""
         del self._connections[conn]
         self._admission.gone()
         self._deadlines.forget(conn)
@@ -94,12 +94,12 @@ class ServerCore:
             self._spare_buffers.append(buffer)
 
     def accept_failed(self) -> None:
-        """Take note that accepting failed for want of descriptors or memory: it rests for a moment."""
+        """Pause accepting for a moment, because it failed for lack of descriptors or memory."""
         self._admission.out_of_resources(self._clock())
 
     def request_ready(self, conn: Conn) -> bool:
-        """Take note of a whole request; whether a worker will get it. If not, the answer is `overload_response`, and
-        the last of its connection.
+        """Admit a whole request. Returns whether a worker will get it; if not, answer with `overload_response`, which
+        is the last response of the connection.
         """
         if self.backlog.admit():
             return True
@@ -107,19 +107,19 @@ class ServerCore:
         return False
 
     def request_stale(self, conn: Conn) -> None:
-        """Take note that an admitted request waited too long: answered like one that was not admitted."""
+        """Reject an admitted request that waited too long: answer it like one that was not admitted."""
         self.backlog.shed += 1
         conn.close_after_response(CloseReason.OVERLOADED)
 
     def request_done(self) -> None:
-        """Take note that a worker is free again, whatever came of the request and its connection."""
+        """Uncount an admitted request: its worker is free again, whatever happened to the connection."""
         self.backlog.done()
 
     def background_begins(self) -> bool:
-        """Take note that an application goes on after its response; whether its connection goes on beside it.
+        """Count an application that goes on after its response. Returns whether its connection may go on beside it.
 
-        There may be as many as connections. Beyond, a connection waits for its application, which holds back whoever
-        asks for more work than is done.
+        At most `max_connections` may. Beyond that, a connection waits for its application, which is backpressure for
+        clients that ask for more work than is done.
         """
         if self.background_tasks >= self.limits.max_connections:
             return False
@@ -127,12 +127,12 @@ class ServerCore:
         return True
 
     def background_done(self) -> None:
-        """Take note that an application has ended that went on after its response."""
+        """Uncount an application that went on after its response and has ended."""
         assert self.background_tasks > 0
         self.background_tasks -= 1
 
     def begin_drain(self) -> list[Conn]:
-        """Begin to shut down; the connections to pump, because each was told. Again, it changes nothing."""
+        """Begin to shut down. Returns the connections to pump, all of which were told. A second call does nothing."""
         if not self._drain.begin(self._clock()):
             return []
         self._admission.stop()
@@ -153,21 +153,21 @@ class ServerCore:
 
     @property
     def next_deadline(self) -> float | None:
-        """The instant at which something is to do though nothing happens, or None; it may have passed."""
+        """The instant of the next deadline, of a connection or of accepting, or None; it may have passed."""
         instants = [at for at in (self._deadlines.next, self._admission.next_deadline) if at is not None]
         return min(instants, default=None)
 
     @property
     def drain_deadline(self) -> float | None:
-        """The instant at which everything is to end that is not over, such as a handler without a connection."""
+        """The instant at which everything still running must end, such as a handler without a connection, or None."""
         return self._drain.deadline_at if self._drain.deadline_at != NEVER else None
 
     def due_connections(self, seen_at: float | None = None, turns: int | None = None) -> list[Conn]:
         """The connections whose deadline has come: call `handle_deadline` on each, and pump it.
 
-        Not all of them when there are many: `next_deadline` lies in the past until none is left. `seen_at` is when the
-        driver last looked at what had come, if that is past: what came later may yet be in time. `turns` is how many
-        connections have had their turn since the last call, if that is known.
+        Not all of them when there are many: `next_deadline` is in the past until none is left. `seen_at` is when the
+        engine last polled for input, if not now: input that came later may still be in time. `turns` is how many
+        connections were served since the last call, if that is known.
         """
         most = DEADLINES_PER_TICK if turns is None else 1 + turns // TURNS_PER_DEADLINE
         now = self._clock() if seen_at is None else seen_at

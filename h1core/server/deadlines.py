@@ -3,9 +3,9 @@
 Theory
 ------
 Every request moves its connection's deadline, nearly always to a later instant. An index that followed each move would
-pay for each request; this one does not. It remembers for each connection one instant at which to look, no later than
-the connection's deadline. A deadline that moves later is left alone: when the remembered instant comes, the connection
-is asked, and remembered anew. A deadline that moves earlier adds an entry to the heap and makes the older one stale.
+cost time in each request; this one does not. It stores for each connection one instant at which to look, no later than
+the connection's deadline. A deadline that moves later changes nothing: when the stored instant comes, the connection
+is asked, and stored anew. A deadline that moves earlier adds an entry to the heap and makes the older one stale.
 
 So a request on a busy connection costs one comparison, an idle connection costs nothing, and a connection causes at
 most one early look per keep-alive period. Stale entries, also those of connections that have gone, are dropped when
@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 Key = TypeVar("Key")
 
 STALE_ALLOWANCE: Final = 64
-"""Entries that are never worth a clean-up."""
+"""Stale entries that are too few for a clean-up."""
 
 
 class DeadlineIndex(Generic[Key]):
@@ -30,7 +30,7 @@ class DeadlineIndex(Generic[Key]):
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Key]] = []
         self.look_at: dict[Key, float] = {}
-        """The keys that will come up, and when at the latest. Not to be changed from outside."""
+        """The watched keys, and the instant at which to look at each. Not to be changed from outside."""
         self._serial = 0
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class DeadlineIndex(Generic[Key]):
     def watch(self, key: Key, deadline: float | None) -> bool:
         """Make sure that `key` comes up no later than at `deadline`. O(1) unless it moved earlier.
 
-        Returns whether `next` may have come nearer by that, for whoever sleeps until then.
+        Returns whether `next` may be earlier now, for a caller that sleeps until then.
         """
         if deadline is None:
             return False
@@ -59,7 +59,7 @@ class DeadlineIndex(Generic[Key]):
         return is_first
 
     def forget(self, key: Key) -> None:
-        """Never bring `key` up again."""
+        """Stop watching `key`."""
         self.look_at.pop(key, None)
         self._drop_stale()
 
@@ -81,7 +81,7 @@ class DeadlineIndex(Generic[Key]):
             heappop(heap)
 
     def due(self, now: float, most: int) -> list[Key]:
-        """At most so many of the keys whose instant has come, in its order; each is forgotten until watched again."""
+        """At most `most` keys whose instant has come, earliest first; each is forgotten until it is watched again."""
         keys: list[Key] = []
         heap = self._heap
         while heap and heap[0][0] <= now and len(keys) < most:

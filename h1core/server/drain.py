@@ -6,7 +6,7 @@ from h1core.http1.timers import NEVER
 
 
 class Phase(Enum):
-    """Where a server is in its life."""
+    """The phases of a server."""
 
     RUNNING = "accepting and serving"
     DRAINING = "finishing what is in flight; nothing new is accepted"
@@ -14,10 +14,10 @@ class Phase(Enum):
 
 
 class Drain:
-    """The end of a server. Never raises.
+    """The shutdown of a server. Never raises.
 
-    Each connection ends itself, by its own drain deadline at the latest; the one here is for what has no connection any
-    more, such as a handler that never returns.
+    Each connection ends itself, by its own drain deadline at the latest; the deadline here is for work that has no
+    connection any more, such as a handler that never returns.
     """
 
     __slots__ = ("_timeout_s", "deadline_at")
@@ -27,14 +27,14 @@ class Drain:
         self.deadline_at = NEVER
 
     def begin(self, now: float) -> bool:
-        """Begin, and say whether that is news."""
+        """Begin the drain. Returns False if it had begun before."""
         if self.deadline_at != NEVER:
             return False
         self.deadline_at = now + self._timeout_s
         return True
 
     def phase(self, in_flight: int) -> Phase:
-        """Where the server is with so many connections open, and so much work left that has none."""
+        """The phase, with `in_flight` open connections and applications that run without one."""
         if self.deadline_at == NEVER:
             return Phase.RUNNING
         return Phase.DRAINING if in_flight else Phase.STOPPED

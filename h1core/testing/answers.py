@@ -1,4 +1,4 @@
-"""Answers as a client reads them, by the parser of the standard library, which shares nothing with ours."""
+"""Answers as a client reads them, by the parser of the standard library, which shares no code with h1core."""
 
 import http.client
 import io
@@ -27,7 +27,7 @@ class Answer:
 
 
 class _Wire(io.BytesIO):
-    """What HTTPResponse takes for a socket, and does not close between two responses."""
+    """A socket for HTTPResponse, which must not close it between two responses."""
 
     def makefile(self, mode: str) -> "_Wire":
         return self
@@ -39,7 +39,7 @@ class _Wire(io.BytesIO):
 def answers(wire: bytes | bytearray, *methods: str) -> list[Answer]:
     """The final responses in `wire`, to requests of `methods`, GET where these are too few.
 
-    Interim ones are skipped. Raises what http.client raises when the last one is not whole.
+    Interim ones are skipped. Raises what http.client raises when the last one is incomplete.
     """
     stream = _Wire(bytes(wire))
     found: list[Answer] = []

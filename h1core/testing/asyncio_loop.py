@@ -1,7 +1,7 @@
-"""The asyncio driver in memory, for `Client`: an event loop whose clock goes when it is told to.
+"""The asyncio driver in memory, for `Client`: an event loop on a fake clock.
 
-The loop runs in the thread of the test, and only inside of the calls here: each ends when nothing is left to be done
-at the present instant.
+The loop runs in the thread of the test, and only during the calls here: each returns when nothing is left to do at the
+current instant.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from h1core.testing.network import MemoryClient, MemoryNetwork
 from h1core.testing.workers import FakeWorkers
 
 THREADS_S: Final = 10.0
-"""For threads of the application to come to an end of what they do, of real time."""
+"""Seconds of real time in which threads of the application must finish."""
 
 LOOK_S: Final = 0.02
-"""Between two looks at what threads have done, of real time."""
+"""Seconds of real time between two checks of these threads."""
 
 MAX_JUMPS: Final = 100
 """Jumps of the clock that a server may need to start or to end."""
 
 
 class IdleSelector(selectors.DefaultSelector):
-    """A selector that does not wait: it tells `on_idle` how long it was to wait instead."""
+    """A selector that does not wait: it calls `on_idle` with the timeout instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self._idle_selector.on_idle = self._stop_idle
         self._next_in = inf
         super().__init__(self._idle_selector)
-        self._clock_resolution = 1e-6  # the usual nanosecond is lost beside an instant half a year away
+        self._clock_resolution = 1e-6  # a float cannot add the usual nanosecond to an instant half a year away
 
     def time(self) -> float:
         """The fake clock."""
@@ -63,17 +63,17 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self.stop()
 
     def run_until_idle(self) -> float:
-        """Run what can run now; the instant of the next timer, `inf` when there is none."""
+        """Run what can run now. Returns the instant of the next timer, `inf` when there is none."""
         self.run_forever()
         return self._fake_clock() + self._next_in
 
     @property
     def watches_descriptors(self) -> bool:
-        """Whether it waits for anything outside of this process, beside its own wake-up."""
+        """Whether the loop waits for any descriptor besides that of its own wake-up."""
         return len(self._idle_selector.get_map()) > 1
 
     def wait_for_threads(self, seconds: float) -> bool:
-        """Wait, really, until a thread calls back into the loop; whether one did."""
+        """Wait in real time until a thread calls back into the loop. Returns whether one did."""
         return bool(selectors.DefaultSelector.select(self._idle_selector, seconds))
 
 
@@ -128,7 +128,7 @@ class AsyncioBackend:
         self._loop.run_until_idle()
 
     def settle_threads(self, is_done: Callable[[], bool]) -> None:
-        """Let threads of the application come to an end, too, until `is_done`. Takes real time."""
+        """Wait for threads of the application, too, until `is_done`. Takes real time."""
         left = THREADS_S
         while not is_done() and left > 0:
             has_outside_work = self._has_outside_work
@@ -140,7 +140,7 @@ class AsyncioBackend:
 
     @property
     def _has_outside_work(self) -> bool:
-        """Whether real time may bring something."""
+        """Whether threads or descriptors may need real time."""
         return threading.active_count() > self._threads_before or self._loop.watches_descriptors
 
     def wait(self, seconds: float) -> None:
@@ -153,7 +153,7 @@ class AsyncioBackend:
         self.settle()
 
     def _jump_until(self, is_done: Callable[[], bool]) -> None:
-        """Let the clock jump from timer to timer until something has happened, or nothing can."""
+        """Let the clock jump from timer to timer until `is_done`, or until nothing more can happen."""
         jumps, left = 0, THREADS_S
         while jumps < MAX_JUMPS and left > 0:
             has_outside_work = self._has_outside_work
@@ -171,7 +171,7 @@ class AsyncioBackend:
                 return
 
     def begin_drain(self) -> None:
-        """Let the server begin to end."""
+        """Begin to drain the server."""
         self._server.begin_drain()
 
     @property
@@ -180,7 +180,7 @@ class AsyncioBackend:
         return self._task.done()
 
     def close(self) -> None:
-        """Cancel the server. Raises what it has failed with. A second call does nothing."""
+        """Cancel the server. Raises the error that ended it, if any. A second call does nothing."""
         if self._loop.is_closed():
             return
         self._task.cancel()

@@ -1,16 +1,16 @@
-r"""A client in memory of a server in memory: the real connection, the real driver, and a clock that stands still.
+r"""A client and a server in memory: the real connection, the real driver, and a fake clock.
 
     client = Client(app)
     assert client.get("/").text == "hello"
 
     peer = client.connect()
     peer.send(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
-    client.wait(40)  # no time at all
+    client.wait(40)  # takes no real time
     peer.send(b"llo")
     assert peer.answer().status == 200
 
-No socket and no sleep. Whatever a client does, the server has seen and dealt with before the
-call returns; time passes in `wait` only, from one deadline to the next.
+No socket and no sleep. The server has handled what a client does before the call returns; time passes in `wait` only,
+from one deadline to the next.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,13 +42,13 @@ class Backend(Protocol):
         """Let the server do all that it can do now."""
 
     def settle_threads(self, is_done: Callable[[], bool]) -> None:
-        """Let threads that the application has started itself finish, until `is_done`; for real time, not for long."""
+        """Wait for threads that the application has started itself, until `is_done`. Takes a little real time."""
 
     def wait(self, seconds: float) -> None:
         """Let time pass, from deadline to deadline."""
 
     def begin_drain(self) -> None:
-        """Let the server begin to end."""
+        """Begin to drain the server."""
 
     @property
     def is_over(self) -> bool:
@@ -72,15 +72,15 @@ class Peer:
         self._backend.settle()
 
     def read(self, size: int | None = None) -> bytes:
-        """Take what has come, or the first `size` bytes of it; the server may write on for that."""
+        """Read what has arrived, or the first `size` bytes of it; then the server may write more."""
         data = self._end.read(size)
         self._backend.settle()
         return data
 
     def answer(self, method: str = "GET") -> Answer:
-        """The one answer that has come since the last `read` or `answer`, to a request of `method`.
+        """The one answer that has arrived since the last `read` or `answer`, to a request of `method`.
 
-        Raises ValueError when there is none, or more; and what http.client raises when it is not whole.
+        Raises ValueError when there is none, or more; and what http.client raises when it is incomplete.
         """
         found = self.answers(method)
         if len(found) != 1:
@@ -88,7 +88,7 @@ class Peer:
         return found[0]
 
     def answers(self, *methods: str) -> list[Answer]:
-        """All answers that have come since the last `read` or `answer`, to requests of `methods`, else GET."""
+        """All answers that have arrived since the last `read` or `answer`, to requests of `methods`, else GET."""
         wire = b""
         while data := self.read():
             wire += data
@@ -105,30 +105,30 @@ class Peer:
         self._backend.settle()
 
     def widen(self, window_bytes: int) -> None:
-        """Change how many unread bytes the client takes; 0 is one that never reads."""
+        """Change how many unread bytes the client accepts; 0 is a client that never reads."""
         self._end.widen(window_bytes)
         self._backend.settle()
 
     @property
     def sees_end(self) -> bool:
-        """Whether the server has closed its side, in order or by a reset."""
+        """Whether the server has closed its side, gracefully or by a reset."""
         return self._end.sees_end
 
     @property
     def sees_reset(self) -> bool:
-        """Whether the server has cut the connection."""
+        """Whether the server has reset the connection."""
         return self._end.sees_reset
 
 
 class Client:
-    """A client of an application: a handler, WSGI or ASGI, told apart as on the command line, or by `interface`.
+    """A client of an application: a handler, WSGI or ASGI, detected as on the command line, or given by `interface`.
 
-    `driver` is that of the command line: sync applications run on the selectors driver unless another is asked for,
-    inline, or with `threads` one after the other as if on so many worker threads. Async ones run on asyncio, or on trio
-    if that is asked for, with their lifespan: on asyncio in this thread, on trio in one that works only while a call
-    here waits for it. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`.
+    `driver` is as on the command line. Sync applications run on the selectors driver unless another is given: inline,
+    or with `threads` as if on so many worker threads, one request after the other. Async ones run on asyncio, or on
+    trio if that is given, with their lifespan: asyncio in this thread, trio in one that runs only while a call here
+    waits for it. `limits` and `timeouts` are the server's. To be closed in the end, or used in a `with`.
 
-    Raises LocalError when the application is none or the driver cannot run it, RuntimeError when it does not start.
+    Raises LocalError when `app` is no application or the driver cannot run it, RuntimeError when it does not start.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Client:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        # Here and not above: h1core.testing alone loads no driver.
+        # Imported here and not above, so that h1core.testing alone loads no driver.
         from h1core.drivers.app_interface import handler_of, runs_on_a_loop
 
         if driver not in DRIVERS:
@@ -164,13 +164,13 @@ class Client:
             self._backend = SelectorsBackend(handler, threads, limits, timeouts)
 
     def connect(self, window_bytes: int = DEFAULT_WINDOW_BYTES) -> Peer:
-        """A connection of its own. `window_bytes` is what the server may write before the client reads."""
+        """Open a connection. `window_bytes` is what the server may write before the client reads."""
         peer = Peer(self._backend, self._backend.connect(window_bytes))
         self._backend.settle()
         return peer
 
     def request(self, method: str, target: str, headers: Fields = (), body: bytes = b"") -> Answer:
-        """A request on a connection of its own, and its answer. Raises ValueError when no time can bring one."""
+        """Send a request on a new connection; returns the answer. Raises ValueError when none comes without `wait`."""
         fields = [("Host", "testserver"), ("Connection", "close"), *headers]
         if body:
             fields.append(("Content-Length", str(len(body))))
@@ -198,7 +198,7 @@ class Client:
         self._backend.wait(seconds)
 
     def begin_drain(self) -> None:
-        """Let the server begin to end, as on SIGTERM."""
+        """Begin to drain the server, as on SIGTERM."""
         self._backend.begin_drain()
         self._backend.settle()
 

@@ -1,4 +1,4 @@
-"""A clock that goes when it is told to."""
+"""A clock that a test sets."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ WALL_CLOCK_START_S: Final = 1_000_000_000.0
 
 
 class FakeClock:
-    """Seconds that move only by hand: give the instance wherever a clock is asked for."""
+    """A clock in seconds that only its methods advance. Pass the instance wherever a clock is a parameter."""
 
     __slots__ = ("now",)
 

@@ -1,4 +1,4 @@
-r"""A network in memory: listeners, connections and a selector that the engine takes for real ones.
+r"""A network in memory: listeners, connections and a selector that the engine uses like real ones.
 
     clock = FakeClock()
     network = MemoryNetwork(clock)
@@ -22,15 +22,15 @@ from h1core.testing.clock import FakeClock
 
 READ = 1
 WRITE = 2
-SO_LINGER = 13  # Linux; the memory transport only has to know it again
+SO_LINGER = 13  # Linux; the memory transport only compares it
 
 
 class Deadlock(Exception):
-    """A selector was to wait for ever with nothing ready: whatever was to happen next will not."""
+    """A selector would wait for ever: nothing is ready, and it has no timeout."""
 
 
 class _Stream:
-    """One end of a connection, seen by the server."""
+    """The server's end of a connection."""
 
     def __init__(self, fd: int, window_bytes: int) -> None:
         self._fd = fd
@@ -96,7 +96,7 @@ class _Stream:
 
 
 class MemoryClient:
-    """The client's end of a connection. What it does, it does at once."""
+    """The client's end of a connection. Each call takes effect at once."""
 
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
@@ -109,7 +109,7 @@ class MemoryClient:
             self._stream.inbox += data
 
     def read(self, size: int | None = None) -> bytes:
-        """Take what the server has sent, or the first `size` bytes of it, out of the window; also into `received`."""
+        """Read what the server has sent, or its first `size` bytes: frees the window, and is added to `received`."""
         data = bytes(self._stream.outbox[:size])
         del self._stream.outbox[: len(data)]
         self.received += data
@@ -125,22 +125,22 @@ class MemoryClient:
         self._stream.inbox.clear()
 
     def widen(self, window_bytes: int) -> None:
-        """Change how many unread bytes the connection takes from the server; 0 is a client that never reads."""
+        """Change how many unread bytes the server may have sent; 0 is a client that never reads."""
         self._stream.window_bytes = window_bytes
 
     @property
     def sees_end(self) -> bool:
-        """Whether the server has ended its side, in order or by a reset."""
+        """Whether the server has closed its side, gracefully or by a reset."""
         return self._stream.output_ended
 
     @property
     def sees_reset(self) -> bool:
-        """Whether the server has cut the connection."""
+        """Whether the server has reset the connection."""
         return self._stream.is_closed and (self._stream.resets_on_close or bool(self._stream.inbox))
 
     @property
     def is_closed(self) -> bool:
-        """Whether the server has given the connection up altogether."""
+        """Whether the server has closed the connection."""
         return self._stream.is_closed
 
 
@@ -156,7 +156,7 @@ class MemoryListener:
     def connect(self, window_bytes: int = 1 << 20) -> MemoryClient:
         """Make a connection, which waits to be accepted. `window_bytes` is what the server may write unread.
 
-        Raises ConnectionRefusedError when nobody listens any more.
+        Raises ConnectionRefusedError when the listener is closed.
         """
         if self.is_closed:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the listener is closed")
@@ -169,7 +169,7 @@ class MemoryListener:
         self._backlog.append(error)
 
     def fileno(self) -> int:
-        """The descriptor, which is only a name here."""
+        """A descriptor, which is no more than a number here."""
         return -1 if self.is_closed else self._fd
 
     def accept(self) -> tuple[_Stream, tuple[str, int]]:
@@ -182,7 +182,7 @@ class MemoryListener:
         return item, ("127.0.0.1", 40000 + item.fileno() % 20000)
 
     def close(self) -> None:
-        """Stop listening; who was not accepted is cut."""
+        """Stop listening; connections that were not accepted are reset."""
         self.is_closed = True
         for item in self._backlog:
             if isinstance(item, _Stream):
@@ -202,7 +202,7 @@ class MemoryListener:
 
 
 class MemoryKey(NamedTuple):
-    """What a selector remembers of something that it waits for."""
+    """The registration of an object in a selector."""
 
     fileobj: Any
     events: int
@@ -210,7 +210,7 @@ class MemoryKey(NamedTuple):
 
 
 def _ready_events(key: MemoryKey) -> int:
-    """Those of the events waited for that have come. A wake channel knows of none: nobody is asleep in one thread."""
+    """The registered events that are ready. A wake channel has none: a single thread never needs to be woken."""
     ready: int = getattr(key.fileobj, "ready", 0)
     return ready & key.events
 
@@ -227,13 +227,13 @@ class MemorySelector:
         """How often something was registered, modified or unregistered."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> MemoryKey:
-        """Begin to wait. Raises KeyError when it does already, ValueError for a closed object or no events."""
+        """Register an object. Raises KeyError when it is registered, ValueError for a closed object or no events."""
         if fileobj in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
         return self._set(fileobj, events, data)
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> MemoryKey:
-        """Wait for other events. Raises KeyError when it does not wait yet, ValueError like `register`."""
+        """Change the events. Raises KeyError when it is not registered, ValueError like `register`."""
         if fileobj not in self._keys:
             raise KeyError(f"{fileobj!r} is not registered")
         return self._set(fileobj, events, data)
@@ -246,12 +246,12 @@ class MemorySelector:
         return self._keys[fileobj]
 
     def unregister(self, fileobj: Any) -> MemoryKey:
-        """Wait no more. Raises KeyError when it did not."""
+        """Unregister an object. Raises KeyError when it is not registered."""
         self.calls += 1
         return self._keys.pop(fileobj)
 
     def select(self, timeout: float | None = None) -> list[tuple[MemoryKey, int]]:
-        """What is ready; if nothing is, time passes instead of waiting. Raises Deadlock rather than wait for ever."""
+        """What is ready; if nothing is, the clock advances by `timeout`. Raises Deadlock when there is none."""
         ready = [(key, events) for key in self._keys.values() if (events := _ready_events(key))]
         if not ready:
             if timeout is None:
@@ -288,11 +288,11 @@ class MemoryNetwork:
         return MemoryListener(self, self.next_fd())
 
     def wake(self) -> None:
-        """Let an event loop look at what clients have done: they act at once, and tell nobody."""
+        """Let an event loop check what clients have done: they act at once, and wake no loop."""
         self.selector.on_event()
 
     def make_stream(self, window_bytes: int) -> _Stream:
-        """The server's end of a new connection; a subclass may have one that behaves worse."""
+        """The server's end of a new connection; a subclass may make one that fails more often."""
         return _Stream(self.next_fd(), window_bytes)
 
     def next_fd(self) -> int:

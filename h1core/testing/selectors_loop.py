@@ -12,7 +12,7 @@ from h1core.testing.network import MemoryClient, MemoryNetwork
 from h1core.testing.workers import FakeWorkers
 
 MAX_TICKS = 100_000
-"""In a row, with no time passing: more than any test needs, and an end for a loop that spins."""
+"""In a row, with no time passing: more than any test needs. It ends a loop that spins."""
 
 
 class SelectorsBackend:
@@ -55,7 +55,7 @@ class SelectorsBackend:
         raise AssertionError(f"the server is still busy after {MAX_TICKS} rounds")
 
     def settle_threads(self, is_done: Callable[[], bool]) -> None:
-        """Nothing: the application has no threads of its own to wait for."""
+        """Do nothing: the application has no threads of its own to wait for."""
 
     def wait(self, seconds: float) -> None:
         """Tick from deadline to deadline."""
@@ -67,7 +67,7 @@ class SelectorsBackend:
         self._clock.now = max(self._clock.now, until)
 
     def begin_drain(self) -> None:
-        """Let the server begin to end."""
+        """Begin to drain the server."""
         self._server.begin_drain()
 
     @property

@@ -1,6 +1,6 @@
-"""The trio driver in memory, for `Client`: trio runs in a thread of its own, and only while somebody waits for it.
+"""The trio driver in memory, for `Client`: trio runs in its own thread, and only while a call here waits for it.
 
-Every call from outside runs in trio to its end, and ends when all tasks wait: two threads, and never two at work.
+Every call from outside runs in trio, and returns when all tasks wait: of the two threads, only one runs at a time.
 """
 
 import math
@@ -25,13 +25,13 @@ from h1core.testing.workers import FakeWorkers
 T = TypeVar("T")
 
 START_S: Final = 20.0
-"""For trio to start, of real time."""
+"""Seconds of real time in which trio must start."""
 
 THREADS_S: Final = 10.0
-"""For threads of the application to come to an end of what they do, of real time."""
+"""Seconds of real time in which threads of the application must finish."""
 
 LOOK_S: Final = 0.002
-"""Between two looks at what threads have done, of real time."""
+"""Seconds of real time between two checks of these threads."""
 
 
 class TrioBackend:
@@ -44,7 +44,7 @@ class TrioBackend:
         limits: Limits | None,
         timeouts: Timeouts | None,
     ) -> None:
-        self._clock = trio.testing.MockClock(autojump_threshold=0)  # a startup may take its time
+        self._clock = trio.testing.MockClock(autojump_threshold=0)  # a startup may sleep
         self._handler = handler
         self._threads = threads
         self._limits = limits
@@ -86,7 +86,7 @@ class TrioBackend:
             self._is_started.set()
             nursery.start_soon(self._watch_end)
             await self._closing.wait()
-            self._clock.autojump_threshold = 0  # a lifespan may take its time
+            self._clock.autojump_threshold = 0  # a shutdown may sleep
             nursery.cancel_scope.cancel()
 
     async def _run_job(self, workers: FakeWorkers[Job]) -> None:
@@ -118,14 +118,14 @@ class TrioBackend:
         await trio.testing.wait_all_tasks_blocked()
 
     def settle_threads(self, is_done: Callable[[], bool]) -> None:
-        """Let threads of the application come to an end, too, until `is_done`. Takes real time."""
+        """Wait for threads of the application, too, until `is_done`. Takes real time."""
         left = THREADS_S
         while not is_done() and left > 0:
             has_threads = self._in_trio(self._runs_threads)
             self.settle()
             if not has_threads:
                 return
-            threading.Event().wait(LOOK_S)  # sleeps: nobody sets it
+            threading.Event().wait(LOOK_S)  # sleeps: nothing sets the event
             left -= LOOK_S
 
     async def _runs_threads(self) -> bool:
@@ -143,7 +143,7 @@ class TrioBackend:
         await self._settle()
 
     def begin_drain(self) -> None:
-        """Let the server begin to end."""
+        """Begin to drain the server."""
         self._server.begin_drain()
 
     @property
@@ -152,7 +152,7 @@ class TrioBackend:
         return self._is_over
 
     def close(self) -> None:
-        """Cancel the server. Raises what it has failed with."""
+        """Cancel the server. Raises the error that ended it, if any."""
         if self._thread.is_alive():
             trio.from_thread.run_sync(self._closing.set, trio_token=self._token)
             self._thread.join()

@@ -7,7 +7,7 @@
         client.send(request)
         network.wake()
 
-Clients act at once and tell nobody: `wake` lets everything that waits look again.
+Clients act at once and wake no task: `wake` lets all waiting tasks check again.
 """
 
 import trio
@@ -19,7 +19,8 @@ from h1core.testing.network import MemoryClient, MemoryListener, MemoryNetwork, 
 class MemoryTrioStream(trio.abc.HalfCloseableStream):
     """The server's end of a connection. Closing it by force resets the connection.
 
-    Whoever waits to read parks in `changed`; whoever waits for room to write does in `has_room`, or in `changed`, too.
+    A task that waits to read parks in `changed`; one that waits for room to write parks in `has_room`, which is
+    `changed` if not given.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class MemoryTrioListener(trio.abc.Listener[MemoryTrioStream]):
 
 
 class TrioMemoryNetwork:
-    """One listener, and what it has accepted."""
+    """One listener and its connections."""
 
     def __init__(self) -> None:
         self._changed = trio.lowlevel.ParkingLot()
@@ -143,9 +144,9 @@ class TrioMemoryNetwork:
         self.listener = MemoryTrioListener(self._listener, self._changed)
 
     def connect(self, window_bytes: int = 1 << 20) -> MemoryClient:
-        """A client. Raises ConnectionRefusedError when nobody listens any more."""
+        """Make a connection. Raises ConnectionRefusedError when the listener is closed."""
         return self._listener.connect(window_bytes)
 
     def wake(self) -> None:
-        """Let everything that waits for a client look again."""
+        """Let all tasks that wait for a client check again."""
         self._changed.unpark_all()

@@ -1,4 +1,4 @@
-"""Worker threads that are none: jobs run when a test says so."""
+"""Fake worker threads: jobs run when a test calls `run_next`."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Runnable(Protocol):
-    """A job, as far as it matters here."""
+    """The part of a job that is used here."""
 
     def run(self) -> None:
         """Do the work."""
@@ -16,10 +16,10 @@ JobT = TypeVar("JobT", bound=Runnable)
 
 
 class FakeWorkers(Generic[JobT]):
-    """Give it to `Server(workers=...)`: requests that are ready wait in `jobs` until `run_next`.
+    """Pass it to `Server(workers=...)`: requests that are ready wait in `jobs` until `run_next`.
 
     A job runs in the thread of the test, so one that streams must not have to wait for its client: keep its body below
-    `max_output_bytes`, or use real threads. `on_submit` is called when a job has come to wait.
+    `max_output_bytes`, or use real threads. `on_submit` is called after a job was added to `jobs`.
     """
 
     def __init__(self, on_submit: Callable[[], object] = lambda: None) -> None:
@@ -34,11 +34,11 @@ class FakeWorkers(Generic[JobT]):
         self._on_submit()
 
     def post(self, job: JobT) -> None:
-        """Keep what a job has to say for the next tick."""
+        """Keep a job that has a result, or a piece of one, for the next tick."""
         self._posted.append(job)
 
     def take_posted(self) -> list[JobT]:
-        """What was posted since the last time."""
+        """What was posted since the last call."""
         posted = list(self._posted)
         self._posted.clear()
         return posted
@@ -48,5 +48,5 @@ class FakeWorkers(Generic[JobT]):
         self.jobs.popleft().run()
 
     def close(self) -> None:
-        """Take note that the server has ended."""
+        """Set `is_closed`: the server has ended."""
         self.is_closed = True
