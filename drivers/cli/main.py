@@ -1,7 +1,8 @@
-"""The command line: options to a bound, running server.
+"""The command line: parse options, bind addresses, run the server.
 
-Every limit and timeout is an option because it is a field; nothing is repeated here but one short line of help each,
-and a test holds those lines complete. Whatever is wrong before the server runs is one line on stderr and status 2.
+Each field of `Limits` and `Timeouts` is an option; its help text is in `config.SUMMARIES`, which a test checks to be
+complete. An error before the server runs is reported in one line on stderr, after the traceback if it is the
+application's, with status 2.
 """
 
 import argparse
@@ -39,7 +40,7 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 USAGE_STATUS: Final = 2
 STARTUP_STATUS: Final = 3
 SIGNAL_STATUS: Final = 128
-"""Added to the number of the signal that ended the process: how shells and supervisors tell it."""
+"""Added to the number of the signal that ended the process, as shells and supervisors expect it."""
 
 EPILOG: Final = """\
 addresses: HOST:PORT, [V6]:PORT, unix:PATH, or fd:N for an inherited listening socket.
@@ -90,16 +91,18 @@ DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {
     "asyncio": _asyncio_server,
     "trio": _trio_server,
 }
-"""What makes the server of each --driver."""
+"""The function that makes the server, for each --driver."""
 
+LOOPS: Final = ("auto", "asyncio", "uvloop")
+INTERFACES: Final = ("auto", "handler", "wsgi", "asgi")
 DEFAULT_THREADS: Final = {"wsgi": 4}
-"""By interface, where it is not 0."""
+"""The default of --threads by interface; 0 for all others."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `h1core` command and return its exit status, see EPILOG. Raises SystemExit(0) for --help and --version.
 
-    Belongs on the main thread, because it handles signals while the server runs.
+    Call it on the main thread, because it handles signals while the server runs.
     """
     with ExitStack() as at_exit:
         try:
@@ -115,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line like all others; argparse would print the usage before it, a screen of options."""
+        """Raise LocalError, to report one line; argparse would print the long usage before it."""
         raise LocalError(f"{message} (see h1core --help)")
 
 
@@ -136,18 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(DRIVERS),
         help="what runs the application (default asyncio for ASGI and async handlers, else selectors)",
     )
-    add(
-        "--loop",
-        choices=("auto", "asyncio", "uvloop"),
-        default="auto",
-        help="the event loop of --driver asyncio (default auto: uvloop where it is installed)",
-    )
-    add(
-        "--interface",
-        choices=("auto", "handler", "wsgi", "asgi"),
-        default="auto",
-        help="what the application is (default auto: told by how many arguments it takes)",
-    )
+    add("--loop", choices=LOOPS, default="auto", help="of --driver asyncio (default auto: uvloop if installed)")
+    add("--interface", choices=INTERFACES, default="auto", help="of the application (default auto: by its arguments)")
     add(
         "--threads",
         metavar="N",
@@ -188,9 +181,9 @@ def _version() -> str:
 
 
 def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callable[[Plan], Running]]:
-    """The plan, its listeners bound, and the driver to carry it out. `at_exit` closes the listeners. Raises LocalError.
+    """Return the plan, with bound listeners that `at_exit` closes, and its driver's function. Raises LocalError.
 
-    Binding comes last: nobody is to wait in the backlog of a server that still imports its application.
+    Binding comes last: no client must wait in the backlog of a server that still imports its application.
     """
     addresses = [parse_address(text) for text in options.bind or [DEFAULT_ADDRESS]]
     limits, timeouts = _bounds(options)
@@ -203,7 +196,7 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     threads = _threads(options.threads, interface)
     handler = handler_of(app, interface, threads=threads, root_path=options.root_path)
     make_server = _driver(options.driver, handler)
-    # After the application was imported, so that a logging configuration of its own comes first and stays.
+    # After the application was imported, so that its own logging configuration comes first and stays.
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("h1core").setLevel(logging.INFO)
     server_options = Options(limits=limits, timeouts=timeouts, threads=threads, access_log=options.access_log)
@@ -238,7 +231,7 @@ def _threads(asked: int | None, interface: str) -> int:
 def _bind(addresses: Sequence[Address], at_exit: ExitStack) -> list[socket.socket]:
     listeners = []
     for address in addresses:
-        # Two sockets of one descriptor would each close it; all other duplicates are refused by the system.
+        # Two sockets of one descriptor would both close it; the system refuses all other duplicates.
         if isinstance(address, InheritedAddress) and addresses.count(address) > 1:
             raise LocalError(f"cannot listen on {address} twice; name it once")
         listener = listen(address)
@@ -248,7 +241,7 @@ def _bind(addresses: Sequence[Address], at_exit: ExitStack) -> list[socket.socke
 
 
 def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
-    """The exit status: 0 after a drain, also one that its deadline ended; 128 + signal after a second signal."""
+    """Run the server; return the status: 0 after a drain (or its deadline), 128 + signal after a second one, or 3."""
     received: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -259,7 +252,7 @@ def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
             server.stop()
 
     def announce() -> None:
-        # Only once it serves, because who reads these lines may send a request, or a signal, at once.
+        # Only once it serves: a program that reads these lines may send a request, or a signal, at once.
         for listener in listeners:
             print(f"h1core: listening on {describe(listener)}", file=sys.stderr, flush=True)
 

@@ -3,19 +3,19 @@
 Theory
 ------
 The engine has the selector, the transports and the `Conn`s. A host (host.py) owns the thread: it waits until the
-engine's descriptor is readable or `next_deadline` has come, and calls `tick`. What is done with one connection is in
-session.py, how the application is run in runners.py.
+engine's descriptor is readable or `deadline_at` has passed, and calls `tick`. session.py serves one connection;
+runners.py runs the application.
 
-`tick` is one round: ask the selector, serve what is ready, do what is due. Of what is ready, connections between two
-requests come first: a whole request is likely there, while others are new, or send in pieces. Next come the results of
-the workers, which then get those requests. The others may have to wait for the next tick, but not twice in a row. Due
-is what was due when the selector was asked: what came while an application held the thread is read before a deadline is
-looked at. Given the same clock, selector and transports, a tick does the same.
+`tick` is one round: poll the selector, serve what is ready, handle deadlines. Ready connections that are between two
+requests come first: a whole request has likely arrived, while others are new, or send in pieces. Next the results of
+the workers are taken, and the new requests submitted to them. The other connections may wait for the next tick, but not
+twice in a row. Only deadlines that had passed when the selector returned are handled: input that arrived while an
+application held the thread is read first. Given the same clock, selector and transports, a tick does the same.
 
-No coroutine runs inside a tick: the host starts the tasks of `new_exchanges` after it, and what a coroutine does to its
-session happens between two ticks. When that changes what is to be done next, the engine calls `Host.wake`.
+No coroutine runs inside a tick: the host starts those of `new_exchanges` after it, and a coroutine changes its session
+only between two ticks. When such a change needs another tick, the engine calls `Host.wake`.
 
-`begin_drain` and `stop` may come from any thread or signal handler, at any moment: they leave a note for the next tick
+`begin_drain` and `stop` may be called from any thread or signal handler, at any time: they set a flag for the next tick
 and wake the selector.
 """
 
@@ -54,11 +54,11 @@ AnyHandler = Handler | AsyncHandler | StreamingHandler
 STOPPED: Final = Phase.STOPPED
 
 MAX_WAIT_S: Final = 24 * 3600.0
-"""A host waits no longer before it looks again: systems take no number of seconds, however large."""
+"""A host waits at most so long, then checks again: system calls reject very large timeouts."""
 
 
 class Options(TypedDict, total=False):
-    """Options of a server, alike on all hosts. `Engine` says what they mean."""
+    """Options of a server, the same on all hosts. `Engine` documents them."""
 
     limits: Limits | None
     timeouts: Timeouts | None
@@ -73,12 +73,12 @@ class Options(TypedDict, total=False):
 class Engine:
     """The connections of one server. All methods but `begin_drain` and `stop` belong to one thread.
 
-    A sync `handler` runs inline, or with `threads` on so many worker threads, for which tests may put `workers` in; an
-    async one runs as tasks of the `host`. All get whole requests, but for a `StreamingHandler`. With
-    `cancel_on_disconnect` an async handler is cancelled when its client goes away before the response has begun.
+    A sync `handler` runs inline, or on `threads` worker threads, for which tests may pass `workers`; an async one runs
+    in tasks of the `host`. Each gets whole requests, except a `StreamingHandler`. With `cancel_on_disconnect` a plain
+    async handler is cancelled when its client disconnects before the response has begun.
 
-    `listeners` are non-blocking; the engine closes them. `clock` and `wall_clock` give seconds. With `access_log`, each
-    answered request is a line on the logger `h1core.access`.
+    `listeners` are non-blocking; the engine closes them. `clock` and `wall_clock` return seconds. With `access_log`,
+    each answered request is a line on the logger `h1core.access`.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class Engine:
         self.access_log = access_log
         self.cancel_on_disconnect = cancel_on_disconnect
         self.collects_bodies = not streams
-        """Whether requests are collected whole before they are answered."""
+        """Whether the handler gets a request only after its whole body."""
         self.new_spool = partial(BodySpool, (limits or Limits()).max_memory_body_bytes)
-        """Makes the place for a body that is collected."""
+        """Creates the spool for a body that is collected."""
         self.core = ServerCore(
             limits,
             timeouts,
@@ -119,18 +119,20 @@ class Engine:
         self.idle_read_bytes = self.core.limits.initial_buffer_bytes  # `Conn.receive_bytes` of an idle connection
         self.sessions: dict[Conn, Session] = {}
         self.unfinished: dict[Session, None] = {}
-        """Sessions whose turn ended before their work, in the order of arrival; each gets one turn in a tick."""
+        """Sessions that had work left when their turn ended, oldest first; each gets one turn in a tick."""
         self.new_exchanges: deque[EngineExchange] = deque()
-        """Requests for coroutines that were not started yet. The host takes them after each tick."""
+        """Exchanges whose coroutines were not started yet. The host starts them after each tick."""
         self.detached: dict[EngineExchange, Callable[[], None]] = {}
-        """Coroutines whose session does not wait for them, and what is to be called when they are over."""
-        self.is_stopping = False  # closed, or about to be: coroutines are cancelled for that
+        """Coroutines whose session does not wait for them, and what to call when each has ended."""
+        self.held_back: dict[Session, None] = {}
+        """Sessions whose next request waits because too many coroutines go on after their responses."""
+        self.is_stopping = False  # `close` was called: coroutines are cancelled
         self._wake = WakeChannel()
         self.selector.register(self._wake, READ, self._wake)
         self._workers: WorkerRunner | None = None
         self.answer: Callable[[Session, Request], None]
         if runs_coroutines:
-            self.answer = CoroutineRunner(handler, self).answer  # type: ignore[arg-type]  # is_async has told
+            self.answer = CoroutineRunner(handler, self).answer  # type: ignore[arg-type]  # is_async has checked it
         elif threads:
             self._workers = WorkerRunner(handler, self, workers or Pool(threads, self._wake.wake))  # type: ignore[arg-type]  # as above
             self.answer = self._workers.answer
@@ -152,7 +154,7 @@ class Engine:
     def tick(self, max_wait: float | None = 0) -> None:
         """Do one round: wait until something is ready or due, `max_wait` seconds at most, and serve it.
 
-        Raises what the selector raises, and LocalError when it is called from within itself.
+        Raises what the selector raises, and LocalError when it is called inside a tick.
         """
         if self._is_ticking:
             raise LocalError("the server is in the middle of a round; a handler must not call its tick")
@@ -163,7 +165,7 @@ class Engine:
             if self._drain_asked:
                 self._start_drain()
                 if self.is_over:
-                    return  # nothing will ever be ready
+                    return  # nothing can become ready
             self._do_round(max_wait)
         finally:
             self._is_ticking = False
@@ -206,43 +208,43 @@ class Engine:
         if workers is not None and workers.has_ready_jobs:
             workers.submit_jobs()
         if self._acceptor.is_stale:
-            self._acceptor.update_listening()  # now: nothing else may call for another round
+            self._acceptor.update_listening()  # now: there may be no other reason for a next round
 
     def _do_due(self, seen_at: float, turns: int) -> None:
-        """Do what was due at an instant; `turns` is how many connections have had theirs in this round."""
+        """Handle deadlines that had passed at `seen_at`; `turns` is how many connections had a turn in this round."""
         for conn in self.core.due_connections(seen_at, turns):
             self.sessions[conn].pump(None)
-        self._acceptor.is_stale = True  # accepting may have rested until now
+        self._acceptor.is_stale = True  # a pause of accepting may be over
         self._find_deadline()
 
     def _wait_s(self, max_wait: float | None) -> float | None:
-        """How long the selector may wait."""
+        """How many seconds the selector may wait; None is without limit."""
         if self.deadline_at == inf:
             return max_wait
         wait = min(max(0.0, self.deadline_at - self.clock()), MAX_WAIT_S)
         return wait if max_wait is None else min(wait, max_wait)
 
     def deadline_nears(self, conn: Conn) -> None:
-        """Take note that the deadline of a connection may be the next one now."""
+        """Note that the deadline of a connection may be the next one now."""
         self.deadline_at = min(self.deadline_at, conn.next_deadline or inf)
 
     def _find_deadline(self) -> None:
-        """Find out when the next tick is due: `deadline_at` may be too early, never too late."""
+        """Set `deadline_at` to the next deadline. It may be too early, never too late."""
         deadline = self.core.next_deadline
         self.deadline_at = inf if deadline is None else deadline
-        if self.is_ending and not self.sessions:  # coroutines may be left, which end with the drain
+        if self.is_ending and not self.sessions:  # coroutines may still run, until the drain ends
             self.deadline_at = min(self.deadline_at, self.core.drain_deadline or inf)
 
     def watch(self, on_event: Callable[[], None]) -> int | None:
-        """A descriptor that is readable when a tick has something to do, for another event loop to wait for.
+        """Return a descriptor that is readable when a tick has work, for another event loop to wait for.
 
-        Transports without a descriptor (in memory, or streams of the host) let the selector call `on_event` instead;
-        None when all are such. Raises LocalError on systems whose selector has no descriptor either.
+        For transports without a descriptor (in memory, or streams of the host) the selector calls `on_event` instead;
+        None if it knows no others. Raises LocalError when the selector has neither a descriptor nor `on_event`.
         """
         selector = self.selector
         calls_back = hasattr(selector, "on_event")
         if calls_back:
-            selector.on_event = on_event  # type: ignore[attr-defined]  # as just asked
+            selector.on_event = on_event  # type: ignore[attr-defined]  # as just checked
         if hasattr(selector, "fileno"):
             descriptor: int = selector.fileno()
             return descriptor
@@ -260,7 +262,7 @@ class Engine:
         return self._host
 
     def wake(self) -> None:
-        """Let the host call `tick` soon, unless it is in one, or the engine is closed: the loop may be, too."""
+        """Ask the host to call `tick` soon. Does nothing in a tick, or after `close`: the loop may be closed, too."""
         if not (self._is_ticking or self._is_closed) and self._host is not None:
             self._host.wake()
 
@@ -272,24 +274,36 @@ class Engine:
     # Connections
 
     def _accept(self, listener: Listener) -> None:
-        """Take in those who wait, as far as there is room."""
+        """Open the connections that wait, within the limits."""
         for transport, peer in self._acceptor.accept(listener):
             self.open(transport, peer)
         if self._acceptor.is_stale:
-            self._find_deadline()  # accepting may have failed, and rests until then
+            self._find_deadline()  # accepting may have failed, and then pauses until a deadline
 
     def open(self, transport: Transport, peer: object) -> None:
-        """Take in an accepted connection."""
+        """Begin to serve an accepted connection."""
         conn = self.core.connection_opened()
         session = self.sessions[conn] = Session(self, transport, conn, peer)
         self.deadline_nears(conn)
         try:
             session.settle() if self.is_ending else session.io.wait_for(READ)
-        except OSError as error:  # the system waits for no more
+        except OSError as error:  # the system's selector takes no more
             session.cut(error)
 
+    def forget(self, session: Session) -> None:
+        """Forget a session whose transport is about to be closed."""
+        del self.sessions[session.conn]
+        self.unfinished.pop(session, None)
+        self.held_back.pop(session, None)
+
+    def background_done(self) -> None:
+        """Take note that a coroutine has ended that went on after its response. Sessions held back look again."""
+        self.core.background_done()
+        self.unfinished.update(self.held_back)
+        self.held_back.clear()
+
     def connection_gone(self, conn: Conn) -> None:
-        """Take note that a connection is over, and no coroutine works for it any more."""
+        """Note that a connection has ended, and its coroutine too: its place is free."""
         self.core.connection_gone(conn)
         if not self._acceptor.is_listening:
             self._acceptor.is_stale = True
@@ -298,7 +312,7 @@ class Engine:
     # Ends
 
     def begin_drain(self) -> None:
-        """Finish what is in flight, accept nothing more, and end. From any thread or signal handler."""
+        """Accept no more, finish the requests in flight, and end. From any thread or signal handler."""
         self._drain_asked = self.is_ending = True
         self._wake.wake()
 
@@ -309,16 +323,16 @@ class Engine:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to be served: drained, stopped, or the time for the drain is over."""
+        """Whether the server has ended: drained, stopped, or past the drain's deadline."""
         if self._stop_asked or self.core.phase is STOPPED:
             return True
         deadline = self.core.drain_deadline
-        # Each connection ends by its own deadline; what is left after that are coroutines.
+        # Each connection ends by its own deadline; only coroutines are left after that.
         return deadline is not None and not self.sessions and self.clock() >= deadline
 
     @property
     def is_idle(self) -> bool:
-        """Whether the next tick would wait, were it not for transports and workers."""
+        """Whether the next tick has nothing to do, unless a transport or a worker becomes ready."""
         if self.is_ending and self.is_over:
             return True
         has_asked = self._drain_asked or self._stop_asked or self._acceptor.is_stale
@@ -326,11 +340,11 @@ class Engine:
 
     @property
     def dropped_jobs(self) -> int:
-        """How often a worker was through with a request whose connection had gone."""
+        """How many requests the workers finished after their connections had gone."""
         return self._workers.dropped_jobs if self._workers is not None else 0
 
     def close(self) -> None:
-        """Cut every connection and give everything back; the engine is not used again. A second call does nothing."""
+        """Cut every connection and free all resources; the engine is not used again. A second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = self.is_stopping = True
@@ -340,7 +354,7 @@ class Engine:
             session.conn.abort(CloseReason.DRAINING)
             session.drop()
         while self.new_exchanges:
-            self.new_exchanges.popleft().give_up()
+            self.new_exchanges.popleft().end()
         self._acceptor.close()
         if self._workers is not None:
             self._workers.close()
@@ -349,7 +363,7 @@ class Engine:
         self.selector.close()
 
     def _start_drain(self) -> None:
-        """Take in what was sent before the drain began, so that none of it is lost, and then begin to end."""
+        """Accept and read what was sent before the drain, so that none of it is lost; then begin the drain."""
         self._drain_asked = False
         if self.core.phase is not Phase.RUNNING:
             return

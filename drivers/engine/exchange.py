@@ -3,12 +3,12 @@
 Theory
 ------
 The coroutine runs between two ticks, in a task of the host. What it sends is queued in the `Conn` and written at once;
-what the transport does not take, the engine writes in later ticks, and `flush` waits for that. What it receives was
-read by the engine: `receive` takes pieces from `_inbox`, and says that it wants more when there are none. The body is
-paused as soon as one read has come, so the inbox never holds more than that.
+what the transport does not take, the engine writes in later ticks, and `flush` waits for that. The engine reads the
+body: `receive` takes pieces from `_inbox`, and resumes the body when the inbox is empty. Each read pauses the body, so
+the inbox never holds more than one read.
 
-A coroutine may go on after its response. The next request of the connection does not wait for it: in the next turn the
-session leaves it to itself (`Session._detach_exchange`).
+A coroutine may run on after its response. The next request of the connection does not wait for it: in its next turn the
+session detaches the exchange (`Session._detach_exchange`).
 """
 
 import logging
@@ -51,7 +51,7 @@ class Progress(IntEnum):
     BEGUN = 1
     """Its head was sent."""
     COMPLETE = 2
-    """All of it was sent, or is left to the engine."""
+    """All of it was sent or queued; the engine writes the rest."""
 
 
 NONE: Final = Progress.NONE
@@ -60,9 +60,9 @@ COMPLETE: Final = Progress.COMPLETE
 
 
 class EngineExchange(Exchange):
-    """One request of one connection, in the hands of a coroutine. The host runs `run` in a task.
+    """One request of one connection, served by a coroutine. The host runs `run` in a task.
 
-    `handler` gets this exchange. With `has_whole_request` the body of the request was collected before.
+    `handler` gets this exchange. With `Engine.collects_bodies` the body of the request was collected before.
     """
 
     __slots__ = (
@@ -79,16 +79,16 @@ class EngineExchange(Exchange):
         self._body_is_over = request.end_stream or engine.collects_bodies
         self._is_receiving = False
         self._ended_early: bool | None = None
-        """The peer closed its side along with its request; None until that was looked at."""
+        """The peer closed its side together with its request; None until that was checked."""
         self._was_told_gone = False
         """The handler was told that its client is gone."""
         self._lost_body = False
         """The handler was told that the rest of the request body will not come."""
         self._progress = NONE
         self._is_over = False  # the handler has returned
-        self._turn = 0  # operations since this task last let others run
+        self._turn = 0  # operations since this task last let other tasks run
         self.task: Any = None  # Any: a task of asyncio, or a cancel scope of trio
-        """What cancels the coroutine; put here by the host. Used for plain async handlers only."""
+        """Its `cancel` cancels the coroutine; set by the host. The engine calls it for plain async handlers only."""
 
     # For the host and the session
 
@@ -99,14 +99,14 @@ class EngineExchange(Exchange):
 
     @property
     def may_be_cancelled(self) -> bool:
-        """Whether the task is to be cancelled when its client is gone: that of a plain async handler."""
+        """Whether the task is cancelled when its client is gone; only that of a plain async handler is."""
         return self._engine.collects_bodies and (self._progress is BEGUN or self._engine.cancel_on_disconnect)
 
     async def run(self) -> None:
         """Run the handler to its end. Raises only KeyboardInterrupt and GeneratorExit."""
         session = self._session
         try:
-            if session.conn.state is not CLOSED:  # the client may be gone before this task began
+            if session.conn.state is not CLOSED:  # the client may have gone before this task began
                 response = await self._handler(self)
                 if response is not None or self._progress is NONE:
                     await self.send(response)  # type: ignore[arg-type]  # None is a LocalError that says so
@@ -116,11 +116,7 @@ class EngineExchange(Exchange):
                 raise
             self._fail(error)
         finally:
-            self._end()
-
-    def give_up(self) -> None:
-        """End without having run: the engine is closed. Never raises."""
-        self._end()
+            self.end()
 
     @contextmanager
     def cancellable(self) -> Iterator[None]:
@@ -131,18 +127,18 @@ class EngineExchange(Exchange):
         raise Disconnected("the client is gone, and the handler was cancelled")
 
     def take(self, event: Event) -> None:
-        """Take a part of the request body; the session calls this. Only one read's worth is taken at a time."""
+        """Take a part of the request body from the session, and pause the body after it."""
         if type(event) is Data or type(event) is EndOfMessage:
             self._inbox.append(event)
             self._session.conn.pause_body()
 
     def take_body(self, events: list[Event]) -> None:
-        """Take a whole body that came with its head: the request, one piece, and the end."""
+        """Take a whole body that came with its head; `events` are the request, one piece, and the end."""
         if not self._body_is_over:
-            self._inbox.extend(events[1:])  # type: ignore[arg-type]  # the session has looked at their types
+            self._inbox.extend(events[1:])  # type: ignore[arg-type]  # the session has checked their types
 
     def cancel_if_disconnected(self) -> None:
-        """Cancel the task if its client is gone, where that is asked for. Never raises."""
+        """Cancel the task if its client is gone and `may_be_cancelled`. Never raises."""
         session = self._session
         is_gone = session.is_disconnected if self._progress is NONE else session.conn.state is CLOSED
         if self.may_be_cancelled and self.task is not None and is_gone and not self.is_complete:
@@ -150,20 +146,20 @@ class EngineExchange(Exchange):
             self.task.cancel()
 
     def _fail(self, error: BaseException) -> None:
-        """Answer for what the handler raised, and log it."""
+        """Log what the handler raised, and answer 500 if no response has begun."""
         session, request = self._session, self.request
         conn = session.conn
         is_gone = conn.state in OVER
         is_cancelled = not isinstance(error, (Exception, SystemExit))
         if is_cancelled and self._was_told_gone:
-            conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for that
+            conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for this reason
         elif is_cancelled and (is_gone or self._engine.is_stopping):
             pass  # cancelled along with the server
         elif _is_disconnected(error) and (is_gone or self.is_complete or self._was_told_gone or self._lost_body):
             level = logging.INFO if error.__cause__ else logging.DEBUG
             logger.log(level, "%s: %s", request_line(request), error)
             if not self.is_complete and not is_gone:
-                # The peer may have closed its own side only, or its body alone may be lost: it gets no answer.
+                # The peer may have closed only its own side, or only its body may be lost: it still gets no answer.
                 conn.abort((conn.close_reason if self._lost_body else None) or CloseReason.PEER_CLOSED)
         else:
             hint = self._engine.host.wrong_loop_hint(error)
@@ -171,7 +167,8 @@ class EngineExchange(Exchange):
             if self._progress is NONE and conn.state in UNANSWERED:
                 self.respond(failure)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Take note that the handler has returned, or will never run. Never raises."""
         self._is_over = True
         session = self._session
         if self._progress is BEGUN and session.conn.state is not CLOSED:
@@ -199,10 +196,10 @@ class EngineExchange(Exchange):
         finally:
             self._is_receiving = False
             if self._is_current():
-                self._session.conn.pause_body()  # the peer has no deadline while nobody asks
+                self._session.conn.pause_body()  # the peer has no deadline while no task receives
 
     async def receive_part(self) -> tuple[bytes, bool]:
-        """The next piece, and False with the last one, whose end has mostly come along with it."""
+        """Return the next piece, and whether more may follow. If the end comes after the last piece, `b""` follows."""
         conn = self._session.conn
         if self._progress is not NONE and conn.owes_continue:
             return b"", False  # its client was never told to send it
@@ -247,7 +244,7 @@ class EngineExchange(Exchange):
         return b""
 
     def _is_current(self) -> bool:
-        """Whether the connection is still at this request."""
+        """Whether the connection still serves this request."""
         return self._progress is not COMPLETE and not self._is_over
 
     def _end_body(self, end: EndOfMessage) -> None:
@@ -267,7 +264,7 @@ class EngineExchange(Exchange):
     # Sending
 
     async def send(self, event: Sendable) -> None:
-        """Send a response or a part of one, and wait while the peer does not keep up."""
+        """Send a response or a part of one, and wait until it is written. Raises Disconnected if the client is gone."""
         if type(event) is Response and event.body is not None:
             if not self.respond(event):
                 await self.flush()
@@ -279,7 +276,7 @@ class EngineExchange(Exchange):
         if session.conn.state in OVER:
             await self._raise_disconnected()
         if type(event) in PIECES and self.request.method == b"HEAD":
-            session.poll_input()  # an endless body must see at some time that nobody is there
+            session.poll_input()  # the maker of an endless body must see that its client is gone
             await self._take_turn()
             return
         session.conn.send(event)
@@ -293,7 +290,7 @@ class EngineExchange(Exchange):
         await self.flush()
 
     def respond(self, response: Response) -> bool:
-        """Send a whole response without waiting."""
+        """Send a whole response without waiting; return whether all of it is written."""
         self._check_current()
         session = self._session
         if self.request.method == b"HEAD":
@@ -302,7 +299,7 @@ class EngineExchange(Exchange):
             session.conn.send(response)
         except LocalError:
             if session.conn.state in OVER:
-                return False  # `flush` says so
+                return False  # `flush` raises Disconnected
             raise
         self._progress = COMPLETE
         if self._engine.access_log:
@@ -316,7 +313,7 @@ class EngineExchange(Exchange):
             raise LocalError("the response to this request is complete; a handler sends one, before it returns")
 
     async def flush(self) -> None:
-        """Wait until all that is owed is written."""
+        """Wait until all queued output is written."""
         session = self._session
         conn = session.conn
         if self._progress is not COMPLETE and conn.state in OVER:
@@ -330,14 +327,14 @@ class EngineExchange(Exchange):
             await self._raise_disconnected()
 
     async def _take_turn(self) -> None:
-        """Count an operation that did not wait; after some of them, let others run."""
+        """Count an operation that did not wait; let other tasks run after `WRITES_PER_TURN` of them."""
         self._turn += 1
         if self._turn >= WRITES_PER_TURN:
             self._turn = 0
             await self._engine.host.checkpoint()
 
     async def _raise_disconnected(self) -> None:
-        """Say that the client is gone; first to a task that waits for it, which may want to cancel this one."""
+        """Raise Disconnected, after a task that waits for the disconnect has run: it may want to cancel this one."""
         await self._engine.host.checkpoint()
         await self._engine.host.checkpoint()
         raise Disconnected("the client is gone; the response cannot be delivered")
@@ -350,14 +347,14 @@ class EngineExchange(Exchange):
             await self._session.wait_for_change()
 
     async def wait_client_gone(self) -> None:
-        """Return when nobody waits for more of the response."""
+        """Return when the response is complete, or no client waits for it."""
         if self._was_told_gone:
-            await self._engine.host.checkpoint()  # some ask again and again
+            await self._engine.host.checkpoint()  # applications may call this in a loop
             return
         session = self._session
         if self._is_current():
             self._poll_end()
-            session.poll_input()  # who asks in a cancelled scope gets no further than to here
+            session.poll_input()  # a caller in a cancelled scope gets no further than this
         while self._is_current() and session.conn.state not in OVER:
             if session.is_disconnected and not self._ended_early:
                 break
@@ -365,7 +362,7 @@ class EngineExchange(Exchange):
         self._was_told_gone = True
 
     def _poll_end(self) -> None:
-        """Once the request is all there, see whether the peer closed its side along with it."""
+        """Once the whole request has come, check whether the peer closed its side together with it."""
         state = self._session.conn.state
         if self._ended_early is None and state is not RECEIVING and state is not DUPLEX:
             self._session.poll_input()
@@ -373,14 +370,14 @@ class EngineExchange(Exchange):
 
 
 def _ends_the_process(error: BaseException) -> bool:
-    """Whether an error is for the event loop, and not about a request."""
+    """Whether an error must end the event loop, and not only a request."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(KeyboardInterrupt) is not None
     return isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
 
 def _is_disconnected(error: BaseException) -> bool:
-    """Whether an error says that the client is gone, and nothing else."""
+    """Whether an error is Disconnected, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(Disconnected)[1] is None
     return isinstance(error, Disconnected)

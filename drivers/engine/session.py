@@ -1,4 +1,4 @@
-"""One connection on the engine: its state, and what is done in its turn.
+"""One connection on the engine: its state, and the steps of its turn.
 
 Theory
 ------
@@ -8,14 +8,14 @@ A turn goes through these steps:
 
 `pump` repeats this while there are events, so a batch of pipelined requests is answered with one write. It stops after
 `EVENTS_PER_TURN` events or `WRITES_PER_TURN` writes, so that other connections get their turn; the session then waits
-in `Engine.unfinished` for the next tick, which does not wait.
+in `Engine.unfinished` for the next tick, whose selector does not wait.
 
-After each turn the session asks its `Conn` what to wait for: reading while it `wants_read`, writing while bytes are
-owed. The selector is called only when that changes, which for ordinary requests is never.
+After each turn the session asks its `Conn` what to wait for: reading while it `wants_read`, writing while output
+is queued. The selector is called only when that changes, which for ordinary requests is never.
 
-While the application has the request, the session has a `job` that a worker thread has (nothing is read until it has
-come back), or an `exchange` that a coroutine has, which calls `write_out`, `look` and `wait_for_change` between two
-ticks. With a `source` the response has begun, and the engine takes the rest of its body from there.
+While the application works on a request, the session has a `job` for a worker (nothing is read until it has finished),
+or an `exchange` for a coroutine, which calls `write_out`, `poll_input` and `wait_for_change` between two ticks. With a
+`source` the response has begun, and the engine takes the rest of its body from that.
 """
 
 import logging
@@ -64,24 +64,24 @@ class Session:
         self.endpoints = endpoints_of(transport, peer)
         self.io = ConnectionIO(transport, conn, engine.selector, self)
         self.began_at = 0.0
-        """When the request in hand was complete; for the access log and the workers."""
+        """When the current request was complete; for the access log and the workers."""
         self.job: Job | None = None
         self.exchange: EngineExchange | None = None
         self.source: BodySource | None = None
         self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
-        """What was done with the transport last."""
+        """The last one that was applied to the transport."""
         self.waiters: list[Signal] = []
-        """Coroutines that wait until something changes here."""
+        """Signals of coroutines that wait until this session changes."""
         self._is_dropped = False
 
     # Turns
 
     def serve_idle(self) -> None:
-        """Serve a session between two requests whose transport is readable: a whole request is likely there.
+        """Serve a readable session that is between two requests: a whole request has likely arrived.
 
         Hot path: the steps are those of `pump`, for one read, one request and one write. `settle` has nothing to do
-        for a connection that is idle again: it owes nothing, and its deadline has only moved later.
+        for a connection that is idle again: no output is queued, and its deadline has only moved later.
         """
         is_blocked = False
         try:
@@ -103,7 +103,7 @@ class Session:
             self.cut(error)
 
     def _answer_whole(self, events: list[Event]) -> bool:
-        """Give the application what has come if that is one request, and its body in one piece; whether it was."""
+        """Answer the events if they are one whole request, its body in one piece; return whether they were."""
         if not events or type(request := events[0]) is not Request:
             return False
         if not request.end_stream:
@@ -132,7 +132,7 @@ class Session:
         self.pump(events or [])
 
     def read(self) -> list[Event] | None:
-        """Read once, and return what came of it; None when nothing is to be read now."""
+        """Read once, and return the events; None when nothing may be read now."""
         return (
             self.io.receive(self.conn.receive_bytes)
             if self._wants_read() and not self._waits_for_background()
@@ -140,8 +140,8 @@ class Session:
         )
 
     def _wants_read(self) -> bool:
-        """Whether reading can bring something that is wanted now. While a coroutine has a whole request, nothing is,
-        unless one of its tasks waits for the client, or it is to be cancelled when that is gone.
+        """Whether input is wanted now. While a coroutine has a whole request, none is, unless one of its tasks waits
+        for the client, or a disconnect cancels it.
         """
         conn = self.conn
         if self.job is not None or not conn.wants_read:
@@ -152,7 +152,7 @@ class Session:
         return conn.state not in BODY_IS_OVER
 
     def pump(self, events: list[Event] | None) -> None:
-        """Give the session its turn, None for what is due. What goes wrong in it ends this connection, and no other."""
+        """Give the session its turn; None is for a deadline. An error in it ends this connection, and no other."""
         try:
             self._take_turn(self.conn.handle_deadline() if events is None else events)
             self.settle()
@@ -164,13 +164,13 @@ class Session:
             self.cut(error)
 
     def poll_input(self) -> None:
-        """Read what has come by now, outside of a tick. Never raises."""
+        """Read what has arrived, outside of a tick. Never raises."""
         events = self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else []
-        if events or self.io.sees_end:  # else nothing came that anybody waits for
+        if events or self.io.sees_end:  # else nothing has changed
             self.pump(events)
 
     def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
-        """Move the connection as far as it goes within its turn: events, application, responses, writes."""
+        """Repeat the steps of a turn, within its limits: events, application, responses, writes."""
         conn = self.conn
         taken = writes = has_more = 0
         while True:
@@ -204,7 +204,7 @@ class Session:
             self._collect(self._collector, event)
         elif type(event) is Request:
             self._engine.answer(self, event)
-            self.conn.pause_body()  # nothing is read but what is asked for
+            self.conn.pause_body()  # the body is read only when the handler receives
         elif self.exchange is not None:
             self.exchange.take(event)
 
@@ -234,13 +234,13 @@ class Session:
         access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
 
     def end_source(self) -> None:
-        """Let whoever makes the body clean up, however the response ended."""
+        """Close the source of the body, however the response ended, so that its maker can clean up."""
         source, self.source = self.source, None
         if source is not None:
             source.close()
 
     def _stream(self) -> bool:
-        """Send more of the body from its source; whether there may be more at once. A failure cuts the connection."""
+        """Send more of the body; return whether more may follow at once. A failure cuts the connection."""
         source = self.source
         assert source is not None
         try:
@@ -256,7 +256,7 @@ class Session:
     # Coroutines: called between two ticks
 
     def write_out(self) -> bool:
-        """Write what is owed, outside of a turn; whether nothing is left to be written. Never raises."""
+        """Write queued output, outside of a turn; return whether all of it is written. Never raises."""
         conn = self.conn
         try:
             for _ in range(WRITES_PER_TURN):
@@ -267,7 +267,7 @@ class Session:
                 if look_at is not None and look_at <= conn.next_deadline:  # type: ignore[operator]  # idle has one
                     return True  # fast path: there is nothing to settle
             if self.exchange is not None and self.exchange.is_complete:
-                self._engine.schedule_turn(self)  # there may be another request, also if the coroutine goes on
+                self._engine.schedule_turn(self)  # there may be another request, even if the coroutine runs on
                 if conn.state is HEAD and not conn.output_bytes and not self.waiters:
                     return True  # fast path: it is settled in that turn, or before the next request
             self.settle()
@@ -283,7 +283,7 @@ class Session:
         signal = self._engine.host.new_signal()
         self.waiters.append(signal)
         try:
-            self.settle()  # after the signal is there: what this changes must be seen
+            self.settle()  # after the signal was added: it must be set if this changes something
             if not self._is_dropped:
                 await signal.wait()
         finally:
@@ -291,7 +291,7 @@ class Session:
                 self.waiters.remove(signal)
 
     def notify(self) -> None:
-        """Let the coroutines that wait here look again."""
+        """Wake the coroutines that wait for a change."""
         waiters, self.waiters = self.waiters, []
         for signal in waiters:
             signal.set()
@@ -302,7 +302,7 @@ class Session:
         return self.io.sees_end or self.conn.state in OVER
 
     def exchange_over(self) -> None:
-        """Go on with the next request, or let the connection end: the coroutine has ended."""
+        """Serve the next request, or let the connection end, after the coroutine has ended."""
         self.exchange = None
         conn, engine = self.conn, self._engine
         if self._is_dropped:
@@ -318,22 +318,23 @@ class Session:
             engine.wake()
 
     def _waits_for_background(self) -> bool:
-        """Whether the next request must wait for a coroutine that goes on after its response; else it is left."""
+        """Whether the next request must wait for a coroutine that runs on after its response; else detach that."""
         return self.exchange is not None and self.exchange.is_complete and not self._detach_exchange()
 
     def _detach_exchange(self) -> bool:
-        """Go on without a coroutine whose response is complete; whether that may be."""
+        """Detach a coroutine whose response is complete, if the limit allows; return whether it does."""
         assert self.exchange is not None
         if not self._engine.core.background_begins():
+            self._engine.held_back[self] = None
             return False
-        self._engine.detached[self.exchange] = self._engine.core.background_done
+        self._engine.detached[self.exchange] = self._engine.background_done
         self.exchange = None
         return True
 
     # What comes next
 
     def settle(self) -> None:
-        """Do what the connection's disposition says, or arrange for its next turn."""
+        """Apply the connection's disposition, or prepare its next turn."""
         conn = self.conn
         disposition = conn.disposition
         if disposition is not self._disposition:
@@ -348,14 +349,14 @@ class Session:
             self._engine.wake()
 
     def _set_interest(self) -> None:
-        """Let the selector wait for what the connection waits for. While the application has the request, reading stays
-        registered until something comes that is not wanted (`stop_reading`): from ordinary clients nothing does.
+        """Register what the connection waits for. While the application works on a request, reading stays registered
+        until unwanted input arrives (`stop_reading`): ordinary clients send none.
         """
         conn = self.conn
         if self.job is not None:
             interest = self.io.interest & READ
         elif self.exchange is not None:
-            waits = not self.exchange.is_complete and self._wants_read()  # else: until it is over, or left
+            waits = not self.exchange.is_complete and self._wants_read()  # no: until it has ended, or is detached
             interest = READ if self.io.interest & READ or waits else 0
         else:
             interest = READ if conn.wants_read else 0
@@ -376,8 +377,7 @@ class Session:
             return
         self._is_dropped = True
         engine = self._engine
-        del engine.sessions[self.conn]
-        engine.unfinished.pop(self, None)
+        engine.forget(self)
         self.io.close()
         if self.job is not None:
             self.job.abandon()
@@ -389,8 +389,8 @@ class Session:
             engine.connection_gone(self.conn)
 
     def _is_left_behind(self, exchange: "EngineExchange") -> bool:
-        """Tell the coroutine that the connection is over; whether its place is free although the coroutine still runs.
-        It is not while that works on a response: or who asks and leaves, again and again, could start any number.
+        """Tell the coroutine that the connection is over; return whether its place is free while the coroutine runs on.
+        Before its response is complete it is not: else clients that ask and leave could start any number of them.
         """
         self.notify()
         if exchange.is_complete and self._detach_exchange():

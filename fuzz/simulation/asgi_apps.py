@@ -348,6 +348,8 @@ class AsgiApps(Apps):
     both_ways: ClassVar[tuple[str, ...]] = (*BOTH_WAYS, "sips")
 
     def draw_kinds(self, dice: Dice) -> list[str]:
+        if dice.chance(0.15):
+            return [*sorted(DELAYED), "plain"]  # many are at work at once
         return [*dice.some(tuple(KINDS), dice.pick((0.15, 0.5, 1.0))), "plain"]
 
     def handler(self, threads: int) -> AsgiHandler:

@@ -217,9 +217,10 @@ class EngineDriver:
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
         self.waits.see_sleep()
-        for conn in touched:
-            session = engine.sessions.get(conn)
-            if session is not None:
+        for conn, session in engine.sessions.items():
+            is_held_back = session.exchange is not None and session.exchange.is_complete
+            if is_held_back or conn in touched:
+                assert isinstance(conn, WatchedConn)
                 self._see_session(session, conn)
 
     def _see_session(self, session: Session, conn: WatchedConn) -> None:

@@ -269,6 +269,29 @@ def test_who_asks_and_leaves_starts_no_more_coroutines_than_connections(driver: 
         assert running[0] == 0
 
 
+@on_both
+def test_a_request_that_was_held_back_is_served_when_another_coroutine_has_ended(driver: str) -> None:
+    """With one connection's worth of coroutines that go on after their responses, a second one holds its connection."""
+    answered: list[tuple[bytes, float]] = []
+
+    @StreamingHandler
+    async def handler(exchange: Exchange) -> None:
+        answered.append((exchange.request.target, client.now))
+        await exchange.send(Response(200, (), exchange.request.target))
+        await anyio.sleep({b"/long": 1000, b"/short": 10}.get(exchange.request.target, 0))
+
+    with Client(handler, driver=driver, limits=Limits(max_connections=2)) as client:
+        first, second = client.connect(), client.connect()
+        first.send(get(b"/short") + get(b"/long"))
+        second.send(get(b"/long") + get(b"/next"))
+        client.wait(0)
+        first.send(get(b"/next"))
+        client.wait(9)
+        assert answered == [(b"/short", 0), (b"/long", 0), (b"/long", 0), (b"/next", 0)]
+        client.wait(1)
+        assert answered[4:] == [(b"/next", 10)]
+
+
 # The event loop is ended from outside.
 
 
