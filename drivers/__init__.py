@@ -1,1 +1,1 @@
-"""One file per way of doing I/O; each runs any handler on the pure core."""
+"""Servers on real I/O: the engine, and one driver for each kind of event loop that hosts it."""

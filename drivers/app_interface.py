@@ -1,4 +1,4 @@
-"""From an application of any interface to the handler that the engine runs."""
+"""Turn an application of any interface into the handler that the engine runs."""
 
 from h1core.app.asgi import AsgiHandler
 from h1core.app.exchange import StreamingHandler
@@ -12,10 +12,10 @@ from .log_stream import LogStream
 
 
 def handler_of(app: App, interface: str = "auto", *, threads: int = 0, root_path: str = "") -> App:
-    """The handler for an application; `interface` is "handler", "wsgi", "asgi", or "auto": told by its arguments.
+    """Return the handler for an application; `interface` is "handler", "wsgi", "asgi" or "auto" (by its arguments).
 
-    What is an `AsgiHandler` or another `StreamingHandler` already stays as it is. Raises LocalError when the interface
-    is unclear, or the application does not fit it.
+    A `StreamingHandler`, such as an `AsgiHandler`, is returned unchanged. Raises LocalError when the interface is
+    unclear, or the application does not fit it.
     """
     if isinstance(app, StreamingHandler):
         return app
@@ -32,5 +32,5 @@ def handler_of(app: App, interface: str = "auto", *, threads: int = 0, root_path
 
 
 def runs_on_a_loop(handler: App) -> bool:
-    """Whether a handler is a coroutine function, which the selectors driver cannot run."""
+    """Whether a handler needs an event loop, so that the selectors driver cannot run it."""
     return isinstance(handler, StreamingHandler) or is_async(handler)

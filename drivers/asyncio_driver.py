@@ -1,8 +1,8 @@
 """The asyncio driver: the engine hosted by an asyncio loop, uvloop included.
 
-How it waits: the loop watches the engine's one descriptor, and one timer for its next deadline. How it runs a
-coroutine: as a task for each request, with a copy of the context that the server began with. How it stops: `serve`
-returns when a drain is over or after `stop`; cancelling it ends everything at once.
+How it waits: the loop watches the engine's one descriptor, and has one timer for the engine's next deadline. How it
+runs a coroutine: as a task for each request, with a copy of the context that the server began with. How it stops:
+`serve` returns when a drain is over or after `stop`; cancelling it ends everything at once.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from .net.transport import Listener
 logger = logging.getLogger("h1core.server")
 
 CANCEL_S: Final = 1.0
-"""For tasks that are cancelled at the end to give up; those that do not are left to the loop."""
+"""Seconds that cancelled tasks get to end. Those that do not end are logged, and the loop keeps them."""
 
 
 class FutureSignal:
@@ -54,9 +54,9 @@ class FutureSignal:
 
 
 class Server(HostedServer):
-    """An HTTP/1.1 server on asyncio, to be run once by `serve`, in a running loop beside other tasks, or by `run`.
+    """An HTTP/1.1 server on asyncio. Run it once: with `serve` in a running loop, or with `run` in a new one.
 
-    `loop` is what `run` makes: "uvloop", "asyncio", or "auto": uvloop where it is installed.
+    `loop` is the loop that `run` creates: "uvloop", "asyncio", or "auto" (uvloop where it is installed).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Server(HostedServer):
     # Running
 
     def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Serve in an event loop of its own until a drain is over or `stop` is called; calls `started` once it serves.
+        """Serve in a new event loop until a drain is over or `stop` is called; call `started` once it serves.
 
         Raises LocalError when that loop is not installed.
         """
@@ -88,7 +88,7 @@ class Server(HostedServer):
             event_loop.close()
 
     async def serve(self, *, ready: Callable[[list[Any]], object] = lambda addresses: None) -> None:
-        """Serve until a drain is over or `stop` is called; calls `ready` with the bound addresses once it serves.
+        """Serve until a drain is over or `stop` is called; call `ready` with the bound addresses once it serves.
 
         Raises StartupFailed, and LocalError on a system whose selector another loop cannot wait for.
         """
@@ -101,7 +101,7 @@ class Server(HostedServer):
             if lifespan is None:
                 await self._serve(ready)
                 return
-            # In the very context that requests copy: they see what the startup has set.
+            # In the context that requests copy, so that they see the variables that the startup sets.
             tasks.append(self._loop.create_task(lifespan.run(), context=self._context))
             try:
                 if await lifespan.start():
@@ -114,7 +114,7 @@ class Server(HostedServer):
                 listener.close()
 
     async def _serve(self, ready: Callable[[list[Any]], object]) -> None:
-        """Serve, within the lifespan."""
+        """Serve connections until the end; the caller runs the lifespan."""
         loop = self._loop
         engine = Engine(self._handler, self, listeners=self._listeners, clock=loop.time, **self._options)
         self._engine = engine
@@ -136,14 +136,14 @@ class Server(HostedServer):
             await _end_tasks(exchange.task for exchange in engine.detached if exchange.task is not None)
 
     def _call_soon(self, do: Callable[[], None]) -> None:
-        loop = getattr(self, "_loop", None)  # there is one from `serve` on
+        loop = getattr(self, "_loop", None)  # `serve` sets it
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(do)
 
     # Rounds
 
     def _do_round(self) -> None:
-        """Let the engine do a round, and start what came of it."""
+        """Run one round of the engine, and start its new exchanges."""
         if self._ended.done():
             return
         engine = self.engine
@@ -153,7 +153,7 @@ class Server(HostedServer):
             self._ended.set_exception(error)
             return
         new_exchanges = engine.new_exchanges
-        for _ in range(len(new_exchanges)):  # those that come of these have their turn in the next round
+        for _ in range(len(new_exchanges)):  # exchanges that these add start in the next round
             self._start(new_exchanges.popleft())
         if engine.is_ending and engine.is_over:
             self._ended.set_result(None)
@@ -165,13 +165,13 @@ class Server(HostedServer):
     def _start(self, exchange: EngineExchange) -> None:
         """Run the coroutine of an exchange in a task of its own."""
         context = self._context.copy()
-        if sys.version_info >= (3, 12):  # eager: what never waits is over when this returns
+        if sys.version_info >= (3, 12):  # eager: a coroutine that never waits has ended when this returns
             exchange.task = asyncio.Task(exchange.run(), loop=self._loop, context=context, eager_start=True)
         else:
             exchange.task = self._loop.create_task(exchange.run(), context=context)
 
     def _set_timer(self, deadline: float) -> None:
-        """Let a round come at the deadline at the latest. A timer that comes too early only looks again."""
+        """Run a round at the deadline or earlier. An early round is harmless: it sets the timer again."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = min(deadline, self._loop.time() + MAX_WAIT_S)
@@ -193,21 +193,21 @@ class Server(HostedServer):
         await asyncio.sleep(0)
 
     def cancel_scope(self, exchange: EngineExchange) -> AbstractContextManager[None]:
-        """Nothing: a task can always be cancelled."""
+        """A context that does nothing: asyncio can cancel a task anywhere."""
         return nullcontext()
 
     def wake(self) -> None:
-        """Let a round come soon."""
+        """Run a round soon."""
         if not self._is_woken:
             self._is_woken = True
             self._loop.call_soon(self._on_wake)
 
     def _on_wake(self) -> None:
-        self._is_woken = False  # here only: a round of another cause leaves this one to come, and needs no third
+        self._is_woken = False  # reset only here: after a round for another reason this call still comes, and is enough
         self._do_round()
 
     def wrong_loop_hint(self, error: BaseException) -> str | None:
-        """Trio says "must be called from async context" where its loop does not run."""
+        """Return a hint for the error that trio raises when its loop does not run; None for other errors."""
         if isinstance(error, RuntimeError) and "must be called from async context" in str(error):
             return "this application is written for trio: serve it with --driver trio"
         return None
@@ -215,11 +215,11 @@ class Server(HostedServer):
     # For the lifespan
 
     def now(self) -> float:
-        """The loop's clock."""
+        """The time of the loop's clock, in seconds."""
         return self._loop.time()
 
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
-        """Wait for a signal; whether it came by the deadline. A cancellation of `serve` comes only once."""
+        """Wait for a signal; return whether it was set in time. `shield` is unused: asyncio cancels only once."""
         try:
             async with asyncio.timeout_at(None if deadline == inf else deadline) as self._wait_timeout:
                 self._apply_requests()
@@ -251,8 +251,8 @@ async def serve(
         task = asyncio.create_task(serve(app, ["127.0.0.1:0"], ready=ready.set_result))
         addresses = await ready
 
-    `binds` are addresses as for `h1core --bind`; `listeners` take their place. Other options are those of `Engine`. To
-    drain, make a `Server`. Raises LocalError when an address cannot be bound, or the application is none.
+    `binds` are addresses as for `h1core --bind`; `listeners` replace them. Other options are those of `Engine`. To
+    drain, make a `Server`. Raises LocalError when an address cannot be bound, or `app` is no application.
     """
     handler = handler_of(app, interface, threads=options.get("threads", 0), root_path=root_path)
     with bound(() if listeners else binds) as sockets:
@@ -260,7 +260,7 @@ async def serve(
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop that `--loop` names. Raises LocalError for uvloop where it is not installed."""
+    """Return the factory of the event loop that `--loop` names. Raises LocalError when uvloop is not installed."""
     if name != "asyncio":
         try:
             import uvloop  # noqa: PLC0415 - an extra, loaded when it is asked for
@@ -274,8 +274,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks, and wait a moment for them to end. What goes on all the same is said once."""
-    # _log_destroy_pending: whether asyncio itself is to complain, when the loop ends, of a task that has not ended.
+    """Cancel tasks, and wait `CANCEL_S` for them to end. Log each one that still runs, once."""
+    # _log_destroy_pending: whether asyncio logs a task that has not ended with its loop. False: logged here before.
     others = [
         task for task in tasks if task is not asyncio.current_task() and getattr(task, "_log_destroy_pending", True)
     ]
@@ -285,4 +285,4 @@ async def _end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
         _, left = await asyncio.wait(others, timeout=CANCEL_S)
         for task in left:
             logger.error("a task of the application goes on although it is cancelled: %r", task)
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # said right here, and once
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # logged here, once

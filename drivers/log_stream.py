@@ -1,4 +1,4 @@
-"""A text stream into the log: what `wsgi.errors` is."""
+"""`wsgi.errors`: a text stream that writes to the log."""
 
 import io
 import logging
@@ -7,10 +7,10 @@ import threading
 
 
 class LogStream(io.TextIOBase):
-    """Writes each line to a logger, as an error. From any thread; a thread's unfinished line waits for its `flush`.
+    """Logs each line as an error, from any thread. A thread's incomplete line is kept until it ends or is flushed.
 
-    An application may itself send the log here, as Flask's documentation proposes. What comes back that way goes to
-    stderr, instead of round and round.
+    An application may direct its log to this stream, as Flask's documentation proposes. Text that is written while a
+    line is being logged goes to stderr: to log it would recurse without end.
     """
 
     def __init__(self, name: str) -> None:
@@ -18,11 +18,11 @@ class LogStream(io.TextIOBase):
         self._thread = _OfThread()
 
     def writable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Log the lines that are complete."""
+        """Log the complete lines, and keep the rest."""
         mine = self._thread
         if mine.is_logging:
             sys.stderr.write(text)
@@ -33,7 +33,7 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Log what is there of an unfinished line."""
+        """Log an incomplete line."""
         mine = self._thread
         if mine.unfinished and not mine.is_logging:
             text, mine.unfinished = mine.unfinished, ""
@@ -50,7 +50,7 @@ class LogStream(io.TextIOBase):
 
 
 class _OfThread(threading.local):
-    """What belongs to one thread."""
+    """The state of one thread."""
 
     def __init__(self) -> None:
         self.unfinished = ""

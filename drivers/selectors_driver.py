@@ -20,7 +20,7 @@ from .net.transport import Listener
 class Server:
     """An HTTP/1.1 server for one sync handler, which gets whole requests.
 
-    `listeners` are non-blocking listening sockets, which the server closes. `clock` gives seconds that never go back.
+    `listeners` are non-blocking listening sockets, which the server closes. `clock` gives seconds, and never goes back.
     For the other options see `Engine`. Raises LocalError for an async handler.
     """
 
@@ -39,7 +39,7 @@ class Server:
     def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Serve until a drain is over or `stop` is called, then close everything. Raises what the selector raises.
 
-        Calls `started` before it begins.
+        Calls `started` before the first round.
         """
         started()
         try:
@@ -53,7 +53,7 @@ class Server:
         self.engine.tick(max_wait)
 
     def begin_drain(self) -> None:
-        """Finish what is in flight, accept nothing more, and then end `run`. From any thread or signal handler."""
+        """Accept no more connections, finish the requests in flight, end `run`. From any thread or signal handler."""
         self.engine.begin_drain()
 
     def stop(self) -> None:
@@ -61,10 +61,10 @@ class Server:
         self.engine.stop()
 
     def close(self) -> None:
-        """Cut every connection and give everything back; the server is not used again. A second call does nothing."""
+        """Cut every connection and free all resources; the server is not used again. A second call does nothing."""
         self.engine.close()
 
     @property
     def core(self) -> ServerCore:
-        """The policy, for questions."""
+        """The policy over connections; for reading only."""
         return self.engine.core

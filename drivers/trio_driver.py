@@ -1,13 +1,13 @@
 """The trio driver: the engine hosted by trio.
 
 How it waits: one task waits for the engine's one descriptor, another sleeps until its next deadline. How it runs a
-coroutine: in the task that has done the round, which becomes the coroutine's own when that waits for the first time;
-another task does the rounds from then on. How it stops: `serve` returns when a drain is over or after `stop`;
-cancelling it ends everything at once.
+coroutine: in the task that ran the round. When the coroutine waits for the first time, the task stays with it, and a
+new task runs the rounds. How it stops: `serve` returns when a drain is over or after `stop`; cancelling it ends
+everything at once.
 
-A new task for each request would cost a request a third of its time, and most coroutines of a server under load never
-wait. Each begins with the context that the server began with: a task in which one has set a context variable is given
-up.
+A new task for each request would take a third of the request's time, and most coroutines of a server under load never
+wait. Each coroutine begins with the context that the server began with: when one has set a context variable, a new task
+runs the rounds.
 
 The clock is trio's, so that under `trio.testing.MockClock` an hour of keep-alive passes at once.
 """
@@ -34,18 +34,18 @@ from .trio_tasks import TaskSignal, has_changed, only_error, run_in_steps
 AnyListener: TypeAlias = "Listener | trio.abc.Listener[Any]"  # Any: a listener of whatever streams
 
 WRONG_LOOP: Final = ("unrecognized yield message", "no running event loop", "no current event loop")
-"""What trio and asyncio say of a coroutine that waits for something of asyncio."""
+"""Parts of the errors that trio and asyncio raise when a coroutine on trio awaits an asyncio object."""
 
 
 class Server(HostedServer):
-    """An HTTP/1.1 server on trio, to be run once by `serve`, or by `run`. It also takes trio listeners."""
+    """An HTTP/1.1 server on trio. Run it once, with `serve` or `run`. `listeners` may also be trio listeners."""
 
     def __init__(self, handler: AnyHandler, *, listeners: Sequence[AnyListener], **options: Unpack[Options]) -> None:
         super().__init__(handler, listeners=listeners, **options)
         self._token: trio.lowlevel.TrioToken | None = None
         self._sleep = trio.CancelScope()
         self._is_woken = False
-        self._is_in_rounds = False  # the task in `_run_rounds` is about to look at `_is_woken`
+        self._is_in_rounds = False  # the task in `_run_rounds` will check `_is_woken`
         self.ended = trio.Event()
         """Set when the server has drained or was stopped."""
         self._wait_scope: trio.CancelScope | None = None
@@ -53,7 +53,7 @@ class Server(HostedServer):
     # Running
 
     def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Serve in a trio run of its own until a drain is over or `stop` is called; calls `started` once it serves."""
+        """Serve in a new trio run until a drain is over or `stop` is called; call `started` once it serves."""
 
         class Status(trio.TaskStatus[list[Any]]):
             def started(self, value: list[Any] | None = None) -> None:
@@ -62,7 +62,7 @@ class Server(HostedServer):
         trio.run(partial(self.serve, task_status=Status()))
 
     async def serve(self, *, task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until a drain is over or `stop` is called; reports the bound addresses through `task_status`.
+        """Serve until a drain is over or `stop` is called; report the bound addresses through `task_status`.
 
         Raises StartupFailed, and LocalError on a system whose selector another loop cannot wait for.
         """
@@ -74,7 +74,7 @@ class Server(HostedServer):
                 await self._serve(task_status)
             else:
                 await self._serve_within(lifespan, task_status)
-        except BaseExceptionGroup as group:  # of nurseries that have one task at most that fails
+        except BaseExceptionGroup as group:  # from nurseries in which at most one task fails
             error = only_error(group)
             raise error from error.__cause__
         finally:
@@ -84,7 +84,7 @@ class Server(HostedServer):
                     listener.close()
 
     async def _serve_within(self, lifespan: ServerLifespan, task_status: trio.TaskStatus[list[Any]]) -> None:
-        """Serve while the application's lifespan lasts."""
+        """Start the application's lifespan, serve, and stop the lifespan."""
         async with trio.open_nursery() as nursery:
             scope = await nursery.start(self._run_lifespan, lifespan)
             try:
@@ -95,14 +95,14 @@ class Server(HostedServer):
                 scope.cancel()
 
     async def _run_lifespan(self, lifespan: ServerLifespan, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        """Run the application's side of its lifespan. Requests copy its context: they see what the startup has set."""
+        """Run the application's side of its lifespan. Requests copy its context, and see what the startup sets."""
         self._context = trio.lowlevel.current_task().context
         with trio.CancelScope(shield=True) as scope:
             task_status.started(scope)
             await lifespan.run()
 
     async def _serve(self, task_status: trio.TaskStatus[list[Any]]) -> None:
-        """Serve, within the lifespan."""
+        """Serve connections until the end; the caller runs the lifespan."""
         async with trio.open_nursery() as nursery:
             self._nursery, scope = await nursery.start(self._keep_tasks)
             engine = self._engine = self._make_engine()
@@ -123,7 +123,7 @@ class Server(HostedServer):
                 scope.cancel()
 
     async def _keep_tasks(self, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope]]) -> None:
-        """Keep the tasks of the server, which are cancelled after the engine was closed, and not before."""
+        """Hold the nursery of the server's tasks, which must not be cancelled before the engine is closed."""
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 task_status.started((nursery, scope))
@@ -146,7 +146,7 @@ class Server(HostedServer):
     # Rounds
 
     async def _run_rounds(self, descriptor: int) -> None:
-        """Do a round when the engine's descriptor is readable, or it was asked for, until another task does them."""
+        """Run a round when the descriptor is readable or `wake` was called, until another task runs the rounds."""
         context = copy_context()
         while not self.engine.is_stopping:
             self._is_in_rounds = self._is_woken
@@ -157,7 +157,7 @@ class Server(HostedServer):
             self._is_in_rounds = True
             self._do_round()
             new_exchanges = self.engine.new_exchanges
-            for _ in range(len(new_exchanges)):  # those that come of these have their turn in the next round
+            for _ in range(len(new_exchanges)):  # exchanges that these add start in the next round
                 has_waited = await run_in_steps(new_exchanges.popleft().run(), self._hand_over)
                 if has_waited:
                     return
@@ -166,25 +166,25 @@ class Server(HostedServer):
                     return
 
     def _hand_over(self) -> None:
-        """Let another task do the rounds; this one has a coroutine that waits, or has changed its context."""
+        """Start another task for the rounds: in this one a coroutine waits, or has changed the context."""
         self._start_exchanges()
         descriptor = self.engine.watch(self.wake)
         assert descriptor is not None
         self._context.run(self._nursery.start_soon, self._run_rounds, descriptor)
 
     async def _keep_time(self) -> None:
-        """Do a round when the next deadline has come, and when the engine asks for one."""
+        """Run a round when the next deadline has passed, and when the engine asks for one."""
         engine = self.engine
         while True:
             with trio.CancelScope(deadline=engine.deadline_at) as self._sleep:
                 if not self._is_woken:
                     await trio.sleep_forever()
-            await trio.lowlevel.checkpoint()  # streams that are read in tasks may have what is due
+            await trio.lowlevel.checkpoint()  # let the tasks of trio streams receive: input wins over a deadline
             self._do_round()
             self._start_exchanges()
 
     def _do_round(self) -> None:
-        """Let the engine do a round."""
+        """Run one round of the engine."""
         engine = self.engine
         if self.ended.is_set() or engine.is_stopping:
             return
@@ -198,7 +198,7 @@ class Server(HostedServer):
             self._sleep.deadline = engine.deadline_at
 
     def _start_exchanges(self) -> None:
-        """Give each new exchange a task of its own."""
+        """Start a task for each new exchange."""
         new_exchanges = self.engine.new_exchanges
         while new_exchanges:
             self._context.run(self._nursery.start_soon, new_exchanges.popleft().run)
@@ -214,19 +214,19 @@ class Server(HostedServer):
         await trio.lowlevel.checkpoint()
 
     def cancel_scope(self, exchange: EngineExchange) -> AbstractContextManager[trio.CancelScope]:
-        """A cancel scope: a task of trio can be cancelled only there."""
+        """A cancel scope: trio cancels a task only inside one."""
         exchange.task = scope = trio.CancelScope()
         return scope
 
     def wake(self) -> None:
-        """Let a round come soon."""
+        """Run a round soon."""
         if not self._is_woken:
             self._is_woken = True
             if not self._is_in_rounds:
                 self._sleep.cancel()
 
     def wrong_loop_hint(self, error: BaseException) -> str | None:
-        """Trio and asyncio say so when a coroutine waits for something of asyncio."""
+        """Return a hint for the error of a coroutine that awaits an asyncio object; None for other errors."""
         if isinstance(error, (TypeError, RuntimeError)) and any(words in str(error) for words in WRONG_LOOP):
             return "this application is written for asyncio: serve it with --driver asyncio"
         return None
@@ -234,11 +234,11 @@ class Server(HostedServer):
     # For the lifespan
 
     def now(self) -> float:
-        """Trio's clock."""
+        """The time of trio's clock, in seconds."""
         return trio.current_time()
 
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
-        """Wait for a signal; whether it came by the deadline."""
+        """Wait for a signal; return whether it was set by the deadline."""
         with trio.CancelScope(deadline=deadline, shield=shield) as scope:
             self._wait_scope = scope
             self._apply_requests()
@@ -262,13 +262,13 @@ async def serve(
     task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
     **options: Unpack[Options],
 ) -> None:
-    """Serve an application of any interface, or a handler, until cancelled, or drained: `drain` begins that.
+    """Serve an application of any interface, or a handler, until cancelled or drained; `drain` begins the drain.
 
         addresses = await nursery.start(serve, handler, ["127.0.0.1:0"])
 
-    `binds` are addresses as for `h1core --bind`; `listeners` take their place. Other options are those of `Engine`.
-    Reports the bound addresses through `task_status`. Raises LocalError when an address cannot be bound, or the
-    application is none.
+    `binds` are addresses as for `h1core --bind`; `listeners` replace them. Other options are those of `Engine`.
+    Reports the bound addresses through `task_status`. Raises LocalError when an address cannot be bound, or `app`
+    is no application.
     """
     handler = handler_of(app, interface, threads=options.get("threads", 0), root_path=root_path)
     with bound(() if listeners else binds) as sockets:

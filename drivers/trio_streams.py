@@ -1,13 +1,13 @@
-"""Any trio stream as a transport of the engine: memory streams, `trio.SSLStream`, and what users make.
+"""Any trio stream as a transport of the engine: memory streams, `trio.SSLStream`, and those of users.
 
 Theory
 ------
-A trio stream is waited for and read in one step, while the engine asks first and waits after that. Between the two
-stand tasks that work only while the engine is interested: one receives when the engine waits to read, one sends what
-the engine tried to write. When either is through, the selector reports the stream as ready.
+A trio stream waits and reads in one call. The engine first tries to read, and waits only if there is no input. Tasks
+connect the two, and run only while the engine is interested: one receives when the engine waits to read, one sends what
+the engine tried to write. When either has finished, the selector reports the stream as ready.
 
-A write counts as taken only when `send_all` has returned: what a stream has taken in is no progress of the peer. One
-that was broken off leaves the stream in an unknown state, so the connection is lost.
+A write counts only when `send_all` has returned: bytes in the stream's own buffer are no progress of the peer. A write
+that was cancelled leaves the stream in an unknown state, so the connection is lost.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from .net.selector import Registration, default_selector
 from .net.transport import READ, WRITE, Key, Listener, Selector, endpoints_of
 
 PIECE_BYTES: Final = 16 * 1024
-"""Written to a stream at a time. A stream says nothing of progress within a piece; a TLS record has as much."""
+"""Bytes in one `send_all`, as many as in a TLS record. A stream reports no progress within them."""
 
 CLOSE_S: Final = 1.0
-"""For a stream to close in its own way; the peer has had its last response, and time to read it."""
+"""Seconds for a stream's own close; the peer already got its last response, and time to read it."""
 
 LOST: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
-"""What a stream raises that is broken, or that this side has closed."""
+"""What a stream raises when it is broken, or when this side has closed it."""
 
 
 class StreamSelector:
-    """A selector that knows trio streams, and for everything else asks `inner`.
+    """A selector for trio streams; `inner` is the selector for everything else.
 
-    `on_event` is called when a stream has become ready, and as long as one is.
+    `on_event` is called when a stream becomes ready, and by each `select` that finds one ready.
     """
 
     def __init__(self, inner: Selector | None) -> None:
@@ -58,7 +58,7 @@ class StreamSelector:
         modify(fileobj, events, data)
 
     def unregister(self, fileobj: Any) -> None:
-        """Wait no more."""
+        """Stop waiting for `fileobj`."""
         if isinstance(fileobj, _Adapter):
             del self._streams[fileobj]
             fileobj.watch(0, self._tell)
@@ -66,12 +66,12 @@ class StreamSelector:
             self._inner.unregister(fileobj)
 
     def select(self, timeout: float | None = None) -> Sequence[tuple[Key, int]]:
-        """What is ready now; it never waits, because trio does."""
+        """Return what is ready now. It never waits: trio waits."""
         ready: list[tuple[Key, int]] = [
             (key, mask) for stream, key in self._streams.items() if (mask := stream.ready & key.events)
         ]
         if ready:
-            self.on_event()  # for what is still ready after this
+            self.on_event()  # it may still be ready after this round
         return [*ready, *self._inner.select(0)]
 
     def _tell(self) -> None:
@@ -79,30 +79,30 @@ class StreamSelector:
 
     def fileno(self) -> int:
         """The descriptor of the selector for sockets."""
-        return self._inner.fileno()  # type: ignore[attr-defined, no-any-return]  # as `Engine.watch` asks for it
+        return self._inner.fileno()  # type: ignore[attr-defined, no-any-return]  # `default_selector` has it
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         self._inner.close()
 
 
 class _Adapter:
-    """Something of trio whose events are made to come by tasks, one for each event at a time."""
+    """A trio object with tasks that wait for its events, at most one task for each event."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.ready = 0
-        """The events that have come."""
+        """The events that are ready."""
         self._nursery = nursery
         self._interest = 0
         self._tell: Callable[[], None] = lambda: None
         self._running: dict[int, trio.CancelScope] = {}
 
     def fileno(self) -> int:
-        """There is none."""
+        """Always -1: there is no descriptor."""
         return -1
 
     def watch(self, events: int, tell: Callable[[], None]) -> None:
-        """Wait for these events from now on, and call `tell` when one comes."""
+        """Wait for these events from now on, and call `tell` when one is ready."""
         self._interest = events
         self._tell = tell
         self._go_on()
@@ -110,7 +110,7 @@ class _Adapter:
             tell()
 
     def _go_on(self) -> None:
-        """Let those events come that are waited for."""
+        """Start a task for each event that the engine waits for, if it has none."""
         for event in (READ, WRITE):
             if self._interest & event & ~self.ready and event not in self._running and self._has_work(event):
                 self._start(event)
@@ -129,11 +129,11 @@ class _Adapter:
         self._nursery.start_soon(run)
 
     def _has_work(self, event: int) -> bool:
-        """Whether a task can make an event come."""
+        """Whether a task for this event has work to do."""
         return event == READ
 
     async def _wait(self, event: int) -> int:
-        """Wait for an event; the events that have come."""
+        """Wait for an event; return the events that are ready."""
         raise NotImplementedError
 
     def _cancel(self) -> None:
@@ -151,7 +151,7 @@ class StreamListener(_Adapter):
 
     @classmethod
     def adapt(cls, listener: Any, nursery: trio.Nursery) -> Listener:
-        """A listener that is the engine's already, or this one around a trio listener."""
+        """Wrap a trio listener; return any other listener unchanged."""
         return cls(listener, nursery) if isinstance(listener, trio.abc.Listener) else listener
 
     async def _wait(self, event: int) -> int:
@@ -198,12 +198,12 @@ class StreamTransport(_Adapter):
 
     @property
     def endpoints(self) -> Endpoints:
-        """Who talks to whom. Never raises."""
+        """The addresses of both ends, and the scheme. Never raises."""
         scheme = "https" if isinstance(self._stream, trio.SSLStream) else "http"
         return endpoints_of(getattr(_carrier(self._stream), "socket", None), _stream_peer(self._stream), scheme)
 
     def recv(self, size: int, /) -> bytes:
-        """What was received. Raises BlockingIOError when that is nothing, OSError when the stream is lost."""
+        """Return received bytes, `b""` at the end. Raises BlockingIOError when there are none, OSError when lost."""
         self._read_bytes = size
         received = self._received
         if received is None:
@@ -213,14 +213,14 @@ class StreamTransport(_Adapter):
         if len(received) > size:
             self._received = received[size:]
             return received[:size]
-        if received:  # else it is the end, which stays
+        if received:  # else it is the end, which every later call returns
             self._received = None
             self.ready &= ~READ
             self._go_on()
         return received
 
     def send(self, data: Buffer, /) -> int:
-        """How much of `data` was written. Raises BlockingIOError before that, OSError when the stream is lost."""
+        """Return how many bytes of `data` were written. Raises BlockingIOError until then, OSError when lost."""
         self._check()
         written, self._written = self._written, 0
         self.ready &= ~WRITE
@@ -238,13 +238,13 @@ class StreamTransport(_Adapter):
             self._start(WRITE)
 
     def setsockopt(self, level: int, option: int, value: Any, /) -> None:
-        """Take note that the connection is to be reset: that is all the engine sets on a connection."""
+        """Note that `close` must reset: SO_LINGER is the only option that the engine sets here."""
         self._resets = self._resets or option == socket.SO_LINGER
 
     def close(self) -> None:
-        """Close both sides; a stream that has farewells to exchange, as TLS has, gets a moment for them.
+        """Close both sides; the stream gets `CLOSE_S` for its own close, such as TLS's close_notify.
 
-        One that was lost in the middle of a write gets none: what was cut off must not look as if it had ended.
+        After a reset, a loss, or in the middle of a write it gets none: cut content must not look complete.
         """
         is_cut = self._resets or self._is_lost or (WRITE in self._running and not self._is_ending)
         self._cancel()
@@ -283,18 +283,18 @@ class StreamTransport(_Adapter):
         try:
             await self._stream.send_all(outgoing)
         except BaseException:
-            self._is_lost = True  # also when this is cancelled: some of it may have gone
+            self._is_lost = True  # also when cancelled: some bytes may have been sent
             raise
         self._written = len(outgoing)
 
 
 def _stream_peer(stream: trio.abc.Stream) -> Any:
-    """The address at the other end of a stream, or None when it has none. Never raises."""
+    """The peer's address, or None when the stream has none. Never raises."""
     with contextlib.suppress(OSError, AttributeError):
         return _carrier(stream).socket.getpeername()
     return None
 
 
 def _carrier(stream: Any) -> Any:
-    """The stream that has the socket, below TLS."""
+    """The stream that has the socket: under TLS, the inner one."""
     return getattr(stream, "transport_stream", stream)

@@ -1,4 +1,4 @@
-"""Tasks on trio, as the engine's host needs them: waking one, running one in steps, seeing what it has left behind."""
+"""Tasks on trio for the trio driver: wake one, run a coroutine in steps, detect a changed context."""
 
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
@@ -39,7 +39,7 @@ class TaskSignal:
 
 @coroutine
 def run_in_steps(steps: Coroutine[Any, Any, None], on_first_wait: Callable[[], None]) -> Generator[Any, Any, bool]:
-    """Run a coroutine to its end; whether it has waited, in which case `on_first_wait` was called before."""
+    """Run a coroutine to its end; call `on_first_wait` when it first waits. Return whether it has waited."""
     step: Callable[[Any], Any] = steps.send
     value: Any = None
     has_waited = False
@@ -54,12 +54,12 @@ def run_in_steps(steps: Coroutine[Any, Any, None], on_first_wait: Callable[[], N
         try:
             value = yield trap
             step = steps.send
-        except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+        except BaseException as error:  # noqa: BLE001 - the coroutine gets it
             step, value = steps.throw, error
 
 
 def has_changed(context: Context) -> bool:
-    """Whether context variables have other values than they had in `context`. In constant time when none was set."""
+    """Whether context variables differ from those in `context`. In constant time when none was set."""
     try:
         return copy_context() != context
     except Exception:  # noqa: BLE001 - of two values that cannot be compared
@@ -67,7 +67,7 @@ def has_changed(context: Context) -> bool:
 
 
 def only_error(error: BaseException) -> BaseException:
-    """The one exception of a nursery whose other tasks do not fail."""
+    """The one exception in groups of one, from nurseries in which only one task fails."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""MODULE:NAME to the callable it names, and what kind of application that callable is."""
+"""Import the application that MODULE:NAME names, or call the factory that makes it."""
 
 import difflib
 import importlib
@@ -10,7 +10,7 @@ from typing import Final
 from h1core.app.interface import App
 from h1core.errors import LocalError
 
-# A module that runs as a program when it is imported may end like one; that is no reason to end without a word.
+# A module that runs as a program when it is imported may raise SystemExit; we must not exit without a message.
 _FAILURES: Final = (Exception, SystemExit)
 
 _IMPORT_FRAMES: Final = (
@@ -22,11 +22,11 @@ _IMPORT_FRAMES: Final = (
 
 
 class AppFailed(LocalError):
-    """The application's module raised while it was imported. `__cause__` is what it raised, from its own first line."""
+    """The application's module or factory raised. `__cause__` is that error; its traceback begins in their code."""
 
 
 def load(spec: str) -> App:
-    """Import what MODULE:NAME names; NAME may be dotted. The current folder comes first on the path from then on.
+    """Import what MODULE:NAME names; NAME may be dotted. The current folder is first on `sys.path` from then on.
 
     Raises AppFailed when the module itself fails, LocalError when there is no such module, name or callable.
     """
@@ -49,8 +49,8 @@ def load(spec: str) -> App:
 def _import(module_name: str) -> object:
     try:
         return importlib.import_module(module_name)
-    except _FAILURES as error:  # a module may raise anything, and all of it ends the same way
-        # The name tells the module asked for, or a package around it, from one that the application misses.
+    except _FAILURES as error:  # a module may raise anything; all of it is handled alike
+        # By its name: is the missing module the one asked for (or its package), or one that the application imports?
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             missing = "" if error.name == module_name else f": there is no {error.name}"
             raise LocalError(f"no module named {module_name}{missing} (looked in {os.getcwd()} first)") from None
@@ -78,7 +78,7 @@ def _find(module: object, module_name: str, name: str) -> object:
 
 
 def call_factory(factory: App, spec: str) -> App:
-    """The application that a function without arguments makes.
+    """Call a factory without arguments, and return the application that it makes.
 
     Raises AppFailed when it fails, LocalError when it cannot be called like that, or makes no application.
     """
@@ -86,7 +86,7 @@ def call_factory(factory: App, spec: str) -> App:
         inspect.signature(factory).bind()
     except TypeError as error:
         raise LocalError(f"{spec} is called as a factory, without arguments: {error}") from None
-    except ValueError:  # its parameters cannot be seen
+    except ValueError:  # it has no signature to inspect
         pass
     try:
         app = factory()

@@ -1,1 +1,1 @@
-"""The engine: the conversation with every client, whatever runs the application."""
+"""The engine: reads requests and writes responses on every connection, on any host."""

@@ -1,4 +1,4 @@
-"""What is done with one connection's transport: one read, one write, what the selector waits for, and the close."""
+"""I/O on one connection's transport: one read, one write, what the selector waits for, and the close."""
 
 import contextlib
 import logging
@@ -39,7 +39,7 @@ class ConnectionIO:
         """The last read filled its buffer, so there is probably more."""
 
     def receive(self, size: int) -> list[Event]:
-        """Read at most `size` bytes, and return what came of them."""
+        """Read at most `size` bytes, and return the events of the `Conn`."""
         try:
             data = self._transport.recv(size)
         except (BlockingIOError, InterruptedError):
@@ -54,7 +54,7 @@ class ConnectionIO:
         return self._conn.receive_data(data)
 
     def write(self) -> bool:
-        """Write the next buffer, or some of a file; whether the transport would take more.
+        """Write the next buffer, or some of a file; return whether the transport would take more.
 
         When the transport is lost, or the file cannot be read, the `Conn` is closed.
         """
@@ -92,13 +92,13 @@ class ConnectionIO:
         self.interest = interest
 
     def stop_reading(self) -> None:
-        """Wait no more for something to read."""
+        """Stop waiting for input."""
         if self.interest & READ:
             self.wait_for(self.interest & ~READ)
 
     def end_output(self) -> None:
         """Close the writing side."""
-        with contextlib.suppress(OSError):  # the peer may have gone first
+        with contextlib.suppress(OSError):  # the peer may have closed first
             self._transport.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -111,4 +111,4 @@ class ConnectionIO:
                 self._transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         with contextlib.suppress(OSError):
             self._transport.close()
-        self._owner = None  # which has this object: a circle would have to wait for the garbage collector
+        self._owner = None  # it refers to this object: the garbage collector would have to free the cycle

@@ -125,7 +125,7 @@ class Engine:
         self.detached: dict[EngineExchange, Callable[[], None]] = {}
         """Coroutines whose session does not wait for them, and what to call when each has ended."""
         self.held_back: dict[Session, None] = {}
-        """Sessions whose next request waits because too many coroutines go on after their responses."""
+        """Sessions whose next request waits because too many coroutines run on after their responses."""
         self.is_stopping = False  # `close` was called: coroutines are cancelled
         self._wake = WakeChannel()
         self.selector.register(self._wake, READ, self._wake)
@@ -291,13 +291,13 @@ class Engine:
             session.cut(error)
 
     def forget(self, session: Session) -> None:
-        """Forget a session whose transport is about to be closed."""
+        """Remove a session whose transport is about to be closed."""
         del self.sessions[session.conn]
         self.unfinished.pop(session, None)
         self.held_back.pop(session, None)
 
     def background_done(self) -> None:
-        """Take note that a coroutine has ended that went on after its response. Sessions held back look again."""
+        """Note that a coroutine that ran on after its response has ended. Sessions in `held_back` get a turn."""
         self.core.background_done()
         self.unfinished.update(self.held_back)
         self.held_back.clear()
@@ -312,7 +312,7 @@ class Engine:
     # Ends
 
     def begin_drain(self) -> None:
-        """Accept no more, finish the requests in flight, and end. From any thread or signal handler."""
+        """Accept no more connections, finish the requests in flight, and end. From any thread or signal handler."""
         self._drain_asked = self.is_ending = True
         self._wake.wake()
 

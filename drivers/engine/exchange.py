@@ -168,7 +168,7 @@ class EngineExchange(Exchange):
                 self.respond(failure)
 
     def end(self) -> None:
-        """Take note that the handler has returned, or will never run. Never raises."""
+        """Note that the handler has returned, or will never run. Never raises."""
         self._is_over = True
         session = self._session
         if self._progress is BEGUN and session.conn.state is not CLOSED:
@@ -276,7 +276,7 @@ class EngineExchange(Exchange):
         if session.conn.state in OVER:
             await self._raise_disconnected()
         if type(event) in PIECES and self.request.method == b"HEAD":
-            session.poll_input()  # the maker of an endless body must see that its client is gone
+            session.poll_input()  # a handler with an endless body must learn that its client is gone
             await self._take_turn()
             return
         session.conn.send(event)

@@ -1,4 +1,4 @@
-"""Files on their way out: which may be sent by reference, and how one is."""
+"""Files as response bodies: which can be sent by reference, and how one is sent."""
 
 import errno
 import io
@@ -14,13 +14,13 @@ from h1core.events import FileSlice
 from ..net.transport import Transport
 
 MAX_FILE_BYTES_AT_ONCE: Final = 1024 * 1024
-"""Others wait while the disk is read."""
+"""Bytes in one `sendfile`: other connections wait while the disk is read."""
 
 READ_BYTES: Final = 64 * 1024
-"""How much is read where the system does not send files by itself: about what a socket takes."""
+"""Bytes read at once where `sendfile` cannot be used: about what a socket takes."""
 
 NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-"""What the system says of a kind of file, or of socket, that it sends nothing of by itself."""
+"""What `sendfile` raises for a kind of file, or of socket, that it does not support."""
 
 
 class FileFailed(Exception):
@@ -28,9 +28,9 @@ class FileFailed(Exception):
 
 
 def as_file(file: object) -> FileBody | None:
-    """The rest of an open file as a body of its own, or None when it is not one that lies on a disk as it is read.
+    """The rest of an open file as a body, or None if it is no regular file, or reading changes its content.
 
-    `file` may be closed afterwards. Never raises. A GzipFile is an example of what has a descriptor, and other content.
+    `file` may be closed afterwards. Never raises. A GzipFile has a descriptor too, but of other content.
     """
     if isinstance(file, tempfile._TemporaryFileWrapper):
         file = file.file
@@ -45,14 +45,14 @@ def as_file(file: object) -> FileBody | None:
         status = os.fstat(file.fileno())
         size = status.st_size - offset
         if not stat.S_ISREG(status.st_mode) or size <= 0:
-            return None  # what has no size may have content all the same, in /proc
+            return None  # a file of size 0 may have content, in /proc
         return FileBody(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), offset, size)
-    except (OSError, ValueError):  # closed, or no descriptor is left: reading it says so, or works
+    except (OSError, ValueError):  # closed, or no descriptor is free: reading it fails, or works
         return None
 
 
 def send_file(transport: Transport, part: FileSlice) -> tuple[int, bool]:
-    """Send some of a part of a file; how much, and whether the transport would take more.
+    """Send some of a part of a file; return how many bytes, and whether the transport would take more.
 
     Raises BlockingIOError and OSError as `Transport.send` does, FileFailed when the file is why nothing was sent.
     """

@@ -1,7 +1,7 @@
 """What the engine asks of a host: the event loop that runs the application's coroutines.
 
 A host owns the thread. It waits until the engine has something to do, calls `Engine.tick`, and then starts a task for
-each exchange in `Engine.new_exchanges`. Nothing here decides anything; a host only waits, runs and stops.
+each exchange in `Engine.new_exchanges`. A host decides nothing; it only waits, runs and stops.
 """
 
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ __all__ = ["Host", "Signal"]
 
 
 class Host(Protocol):
-    """An event loop, seen by the engine. All methods belong to the loop's thread."""
+    """An event loop, as the engine uses it. All methods belong to the loop's thread."""
 
     def new_signal(self) -> Signal:
         """A signal that is not set."""

@@ -16,18 +16,18 @@ from .engine import AnyHandler, Engine, Options
 from .host import Host, Signal
 
 LIFESPAN_GRACE_S: Final = 5.0
-"""For the application's shutdown, when the time for the drain is used up, or the server was stopped at once."""
+"""Seconds for the application's shutdown after the drain's deadline has passed, or after `stop`."""
 
 DEFAULT_THREADS: Final = 4
-"""For sync handlers: on the loop they would hold up the other tasks."""
+"""Worker threads for sync handlers: on the loop they would block the other tasks."""
 
 
 class HostedServer(Host, ABC):
     """An HTTP/1.1 server for one handler, to be run once.
 
-    `listeners` are those of `Engine`, or what the driver makes of them; the server closes them. For the other options
+    `listeners` are those of `Engine`, or others that the driver adapts; the server closes them. For the other options
     see `Engine`. An ASGI application's lifespan begins before the first connection is accepted, and ends after the last
-    has gone, by the drain's deadline; `LIFESPAN_GRACE_S` it has even when that has passed, or `stop` was called.
+    has gone. Its shutdown has until the drain's deadline, and at least `LIFESPAN_GRACE_S`, also after `stop`.
     """
 
     def __init__(self, handler: AnyHandler, *, listeners: Sequence[Any], **options: Unpack[Options]) -> None:
@@ -36,13 +36,13 @@ class HostedServer(Host, ABC):
         self._options = Options(threads=DEFAULT_THREADS) | options
         self._engine: Engine | None = None
         self._context = Context()
-        """What the task of each request gets a copy of."""
+        """The task of each request gets a copy of this."""
         self._drain_asked = False
         self._stop_asked = False
         self._drain_until = -inf
 
     def begin_drain(self) -> None:
-        """Finish what is in flight, accept nothing more, and then end `serve`. From any thread or signal handler."""
+        """Accept no more connections, finish the requests in flight, end `serve`. From any thread or signal handler."""
         self._drain_asked = True
         self._call_soon(self._apply_requests)
 
@@ -60,7 +60,7 @@ class HostedServer(Host, ABC):
 
     @property
     def core(self) -> ServerCore:
-        """The policy, for questions. Raises LocalError before the server serves."""
+        """The policy over connections; for reading only. Raises LocalError before the server serves."""
         return self.engine.core
 
     def _apply_requests(self) -> None:
@@ -69,7 +69,7 @@ class HostedServer(Host, ABC):
             return
         engine = self._engine
         if engine is None:
-            self._limit_wait(self.now())  # the startup is given up
+            self._limit_wait(self.now())  # the lifespan is in its startup, which ends now
             return
         if self._stop_asked:
             engine.stop()
@@ -86,27 +86,27 @@ class HostedServer(Host, ABC):
 
     @abstractmethod
     async def wait_until(self, signal: Signal, deadline: float, *, shield: bool) -> bool:
-        """Wait for a signal; whether it came by the deadline, which `_limit_wait` may bring nearer.
+        """Wait for a signal; return whether it was set by the deadline, which `_limit_wait` may make earlier.
 
-        With `shield` the wait goes on although the server is cancelled.
+        With `shield` the wait continues when the server is cancelled.
         """
 
     @abstractmethod
     def now(self) -> float:
-        """The clock of the event loop, in seconds."""
+        """The time of the event loop's clock, in seconds."""
 
     @abstractmethod
     def _call_soon(self, do: Callable[[], None]) -> None:
-        """Call something in the event loop, from any thread or signal handler. Nothing happens when none runs."""
+        """Call `do` in the event loop, from any thread or signal handler. Does nothing when no loop runs."""
 
     @abstractmethod
     def _limit_wait(self, deadline: float) -> None:
-        """Wait for the lifespan until then at most, if it is waited for."""
+        """Make the deadline of a running `wait_until` not later than this."""
 
 
 @contextmanager
 def bound(binds: Sequence[str]) -> Iterator[list[Any]]:
-    """Listening sockets for addresses as for `h1core --bind`, closed in the end. Raises LocalError."""
+    """Listening sockets for addresses as for `h1core --bind`, closed at exit. Raises LocalError."""
     sockets: list[Any] = []
     try:
         for text in binds:
@@ -118,6 +118,6 @@ def bound(binds: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def bound_address(listener: Any) -> Any:
-    """Where a listener listens, as its socket says it; None when it has none."""
+    """The address of a listener, as `getsockname` returns it; None when it has none."""
     sock = getattr(listener, "socket", listener)
     return sock.getsockname() if hasattr(sock, "getsockname") else None

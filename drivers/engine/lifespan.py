@@ -1,8 +1,7 @@
-"""An ASGI application's lifespan around the serving, on any host.
+"""An ASGI application's lifespan in a server, on any host.
 
-The application's side runs in a task of its own, which the end of the server does not cancel: the application gets to
-know that it is to shut down, and has time for it. What it says and raises is logged, but for a startup that failed,
-which is raised.
+The application's side runs in its own task, which the end of the server does not cancel: the application is told to
+shut down, and has time for it. Its messages and errors are logged, except those of a failed startup, which are raised.
 """
 
 import logging
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("h1core.server")
 
 LAST_WORDS_S: Final = 1.0
-"""For an application that has said that it cannot start, to raise why."""
+"""Seconds that an application gets to raise the reason after it reported that its startup failed."""
 
 
 class ServerLifespan:
@@ -40,7 +39,7 @@ class ServerLifespan:
             logger.warning("%s, and will not be told of the shutdown", stage.value)
 
     async def start(self) -> bool:
-        """Wait for the startup; False when the host gave it up because the server is to end. Raises StartupFailed."""
+        """Wait for the startup; return False when the server was told to end before. Raises StartupFailed."""
         lifespan = self._lifespan
         if not await self._host.wait_until(lifespan.answered, inf, shield=False):
             return False

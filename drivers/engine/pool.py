@@ -1,13 +1,13 @@
-"""Worker threads, and what passes between them and the engine.
+"""Worker threads, and the jobs that they exchange with the engine.
 
 Theory
 ------
-A worker gets a `Job`: a whole request, and the handler. It never sees a session or a socket. What it has to say it
-writes into the job, and posts the job to the engine, which looks how far it is. To post a job twice, or to look late,
-is harmless. Only the pieces of a streamed body need a lock (response_body.py): a worker waits there for its client.
+A worker gets a `Job`: a whole request, and the handler. It never sees a session or a socket. It writes its results into
+the job, and posts the job to the engine, which checks the job's state. To post a job twice, or to check it late, is
+harmless. Only the pieces of a streamed body need a lock (response_body.py): a worker waits there for its client.
 
-One wake-up is pending at most. `post` adds the job, then sets `_is_posted`, and wakes the engine only if it was not
-set; `take_posted` clears it before it takes the jobs. A job that finds it set was added before that, and is taken.
+At most one wake-up is pending. `post` adds the job, then sets `_is_posted`, and wakes the engine only if it was not
+set; `take_posted` clears it before it takes the jobs. So if `post` finds it set, `take_posted` will take that job.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ class Work(NamedTuple):
     is_stale: Callable[[float], bool]
     """Whether a request that was ready at an instant has waited too long."""
     max_bytes: int
-    """How far a streamed body may be ahead of its client."""
+    """How many bytes of a streamed body may wait for the client."""
     post: "Callable[[Job], None]"
 
 
 class Job:
-    """One request on its way through a worker. `owner` is the engine's own, and never looked at here."""
+    """One request for a worker. `owner` belongs to the engine, and is never used here."""
 
     __slots__ = (
         *"first is_counted is_over owner request source".split(),
@@ -49,18 +49,18 @@ class Job:
         self._ready_at = ready_at
         self._work = work
         self._is_wanted = True
-        self._written: WorkerSource | None = None  # by the handler, before it returns
+        self._written: WorkerSource | None = None  # if the handler writes before it returns
         self.first: Response | None = None
-        """What to send first; None while the handler runs, and for good when the request was stale."""
+        """What to send first; None while the handler runs, and always when the request was stale."""
         self.source: BodySource | None = None
         """The rest of the body, when it is streamed."""
         self.is_over = False
-        """The worker is through."""
+        """The worker has finished."""
         self.is_counted = False
-        """The engine has taken note that the worker is through: it may see the same job several times."""
+        """The engine has counted that the worker has finished: it may see the same job several times."""
 
     def run(self) -> None:
-        """Do the work, in a worker, unless nobody waits for it or it has waited too long. Never raises."""
+        """Run the handler, in a worker, unless the request was abandoned or is stale. Never raises."""
         if self._is_wanted and not self._work.is_stale(self._ready_at):
             self._run_handler()
         release(self.request)
@@ -68,10 +68,7 @@ class Job:
         self._work.post(self)
 
     def abandon(self) -> None:
-        """Nobody waits for the response any more; in the engine. A worker that waits for its client is released.
-
-        Never raises.
-        """
+        """Drop the response; the engine calls this. Releases a worker that waits for the client. Never raises."""
         self._is_wanted = False
         if self.source is not None:
             self.source.close()
@@ -96,7 +93,7 @@ class Job:
             source.feed(pieces, taken)
 
     def _run_writing(self, request: Request) -> Response:
-        """Run a handler that may write before it returns. If it does, its response is passed on here to its end."""
+        """Run a handler that may write before it returns. If it does, pass on its whole response here."""
         assert isinstance(self._work.handler, WritingHandler)
         try:
             response = self._work.handler(request, self)
@@ -109,50 +106,50 @@ class Job:
                 return response
             assert isinstance(response.body, Iterator)
             self._written.feed(response.body)
-        return Response(200)  # for nobody: all was said
+        return Response(200)  # not used: the response was passed on
 
     def begin(self, response: Response) -> None:
-        """Say how a response begins that is written; see `ResponseWriter`. The first piece posts it."""
+        """Begin a response that the handler writes; see `ResponseWriter`. The first piece posts the job."""
         self._written = WorkerSource(self._work.max_bytes, lambda: self._work.post(self))
         self._begin(response, self._written)
 
     def write(self, data: bytes) -> None:
-        """Pass a piece on that is written; see `ResponseWriter`."""
+        """Pass on a piece that the handler writes; see `ResponseWriter`."""
         assert self._written is not None
         self._written.put(data)
 
     def _begin(self, first: Response, source: BodySource) -> None:
-        """Let the engine see how a streamed response begins."""
+        """Give the engine the beginning and the source of a streamed response."""
         self.source = source
-        if not self._is_wanted:  # looked at after `source` was set, as `abandon` does it the other way round
+        if not self._is_wanted:  # `source` first, then this check; `abandon` does both in reverse
             source.close()
         self.first = first
 
 
 def _raise(error: BaseException) -> Iterator[bytes]:
-    """Pieces of which already the first one fails."""
+    """An iterator of pieces that raises at the first one."""
     yield from ()
     raise error
 
 
 class Workers(Protocol):
-    """What the engine needs of a pool; tests have one that runs jobs when they say so."""
+    """What the engine needs of a pool; tests have one that runs jobs on command."""
 
     def submit(self, job: Job) -> None:
-        """Let a worker run a job, in the order of submission."""
+        """Queue a job for the workers, first in, first out."""
 
     def post(self, job: Job) -> None:
-        """Let the engine look at a job; called by workers."""
+        """Ask the engine to check a job; called by workers."""
 
     def take_posted(self) -> list[Job]:
-        """The jobs to look at, in the order in which they were posted."""
+        """Return the jobs that were posted, oldest first."""
 
     def close(self) -> None:
-        """Let workers end as soon as they are free; nobody waits for them."""
+        """End the workers as soon as they are free, without waiting for them."""
 
 
 class Pool:
-    """Threads that run jobs. They are daemons: one that a handler never gives back does not keep the process."""
+    """Threads that run jobs. They are daemons: a handler that never returns does not keep the process alive."""
 
     def __init__(self, threads: int, wake: Callable[[], None]) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -171,18 +168,18 @@ class Pool:
             job.run()
 
     def submit(self, job: Job) -> None:
-        """Let a worker run a job, in the order of submission."""
+        """Queue a job for the workers, first in, first out."""
         self._jobs.put(job)
 
     def post(self, job: Job) -> None:
-        """Let the engine look at a job; called by workers."""
+        """Ask the engine to check a job; called by workers."""
         self._posted.append(job)
         if not self._is_posted:
             self._is_posted = True
             self._wake()
 
     def take_posted(self) -> list[Job]:
-        """The jobs to look at, in the order in which they were posted."""
+        """Return the jobs that were posted, oldest first."""
         self._is_posted = False
         jobs = []
         while self._posted:
@@ -190,9 +187,9 @@ class Pool:
         return jobs
 
     def close(self) -> None:
-        """Let workers end as soon as they are free; nobody waits for them."""
+        """End the workers as soon as they are free, without waiting for them."""
         with contextlib.suppress(Empty):
             while (job := self._jobs.get_nowait()) is not None:
-                release(job.request)  # nobody waits for these any more
+                release(job.request)  # these will not run
         for _ in self._threads:
             self._jobs.put(None)

@@ -1,4 +1,4 @@
-"""Where the body of a request lies while it comes: in memory while it is small, then in a temporary file."""
+"""Storage for the body of a request: in memory while it is small, then in a temporary file."""
 
 import contextlib
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger("h1core.server")
 
 
 class BodySpool:
-    """A body on its way in. Raises OSError when the temporary file cannot be written."""
+    """A body that is being received. Raises OSError when the temporary file cannot be written."""
 
     __slots__ = ("_file", "_max_memory_bytes", "_parts", "_size")
 
@@ -28,7 +28,7 @@ class BodySpool:
         self._file: BinaryIO | None = None
 
     def add(self, data: Buffer) -> None:
-        """Take the next piece."""
+        """Append the next piece."""
         self._size += len(data)
         if self._file is not None:
             self._file.write(data)
@@ -40,24 +40,24 @@ class BodySpool:
             self._parts.clear()
 
     def finish(self) -> bytes | BinaryIO:
-        """The whole body: bytes, or a file at its begin, which is the caller's to close."""
+        """The whole body: bytes, or a file at its start, which the caller must close."""
         if self._file is None:
             return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
-        self._file.seek(0)  # this writes what was buffered, so it may fail like any write
+        self._file.seek(0)  # this flushes its buffer, so it may fail like any write
         file, self._file = self._file, None
         return file
 
     def discard(self) -> None:
-        """Forget the body. Never raises."""
+        """Free the body. Never raises."""
         self._parts.clear()
         if self._file is not None:
-            with contextlib.suppress(OSError):  # of writing what was buffered; it is closed all the same
+            with contextlib.suppress(OSError):  # from flushing its buffer; it is closed anyway
                 self._file.close()
             self._file = None
 
 
 def collect(collector: RequestCollector, event: Event, conn: Conn) -> Request | None:
-    """Collect a part of a request; the request, once it is whole. Where there is no room for it, a 500 is the last."""
+    """Collect a part of a request; return the request once it is whole. If the disk fails, answer 500 and close."""
     try:
         return collector.take(event)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The body of a response that is being streamed, as the engine takes it: one source for each way of making pieces.
+"""Sources of a streamed response body for the engine: one class for each way of producing pieces.
 
 A coroutine needs none: it sends its pieces itself (exchange.py).
 """
@@ -23,7 +23,7 @@ logger = logging.getLogger("h1core.server")
 
 
 class NoPiece(Enum):
-    """Stands where a piece of body would."""
+    """What a source returns when it has no piece."""
 
     PENDING = "there is none yet"
     END = "there will be none"
@@ -36,11 +36,11 @@ MORE: Final = NoPiece.MORE
 
 
 class BodyFailed(Exception):
-    """The application's body raised in a worker; the cause says what."""
+    """The application's body raised in a worker; `__cause__` is that error."""
 
 
 class BodySource(Protocol):
-    """The rest of a body, seen by the engine."""
+    """The rest of a body, as the engine takes it."""
 
     is_by_reference: bool
     """A piece must be written before the next one is asked for."""
@@ -53,7 +53,7 @@ class BodySource(Protocol):
 
 
 def send_pieces(conn: Conn, source: BodySource, max_output_bytes: int) -> NoPiece:
-    """Send pieces of a body while the peer keeps up, for one turn, and say whether there may be more.
+    """Send pieces of a body for one turn, while output has room; return PENDING, END or MORE.
 
     Raises what the application raises, and LocalError for a piece that may not be sent.
     """
@@ -93,7 +93,7 @@ class IteratorSource:
 
 
 class FileSource:
-    """One piece that lies in a file: the engine sends it by reference."""
+    """One piece, a part of a file; the engine sends it by reference."""
 
     __slots__ = ("_body", "_is_taken")
     is_by_reference = True
@@ -110,14 +110,14 @@ class FileSource:
         return self._body.part
 
     def close(self) -> None:
-        """Give the file back. Never raises."""
+        """Close the file. Never raises."""
         close_quietly(self._body)
 
 
 class WorkerSource:
     """Pieces that a worker thread takes from the application, and the engine takes from here.
 
-    The worker waits while more than `max_bytes` are here. `post` tells the engine that there is news.
+    The worker waits while more than `max_bytes` are queued here. `post` asks the engine to check this source.
     """
 
     is_by_reference = False
@@ -133,14 +133,14 @@ class WorkerSource:
         self._is_wanted = True
 
     def feed(self, pieces: Iterator[bytes], first: Sequence[bytes] = ()) -> None:
-        """Pass the application's pieces on to their end; in the worker. Waits while the client is behind. Never raises.
+        """Queue all pieces of the application; in the worker. Waits while the client is too slow. Never raises.
 
-        `first` are those that were taken already. When the client is gone, the iterator is closed and the worker free.
+        `first` are those that were taken already. When the client is gone, the iterator is closed and this returns.
         """
         try:
             for piece in chain(first, pieces):
                 self.put(piece)
-        except BaseException as error:  # noqa: BLE001 - kept for the engine, which says what to do about it
+        except BaseException as error:  # noqa: BLE001 - kept for the engine, which handles it
             if isinstance(error, Disconnected) and not self._is_wanted:
                 logger.debug("a client went away in the middle of its response")
             else:
@@ -151,7 +151,7 @@ class WorkerSource:
         close_quietly(pieces, BaseException)
 
     def put(self, piece: bytes) -> None:
-        """Hand a piece over, or wait until there is room; in the worker. Raises Disconnected when nobody wants it."""
+        """Queue a piece, once there is room; in the worker. Raises Disconnected when no piece is wanted any more."""
         size = len(piece)
         with self._changed:
             while self._waiting_bytes > self._max_bytes and self._is_wanted:
@@ -159,7 +159,7 @@ class WorkerSource:
             if not self._is_wanted:
                 raise Disconnected("the client is gone; what is left of the response cannot be delivered")
             if not size:
-                return  # it says nothing, and without a size any number of them would find room
+                return  # it adds no content, and `max_bytes` would not limit how many are queued
             was_empty = not self._waiting
             self._waiting.append(piece)
             self._waiting_bytes += size

@@ -1,4 +1,4 @@
-"""From what a handler returns, or raises, to what is sent first; and what the log says of it."""
+"""Turn what a handler returns or raises into the first part of its response; log failures."""
 
 import contextlib
 import logging
@@ -19,32 +19,32 @@ FAILURES: Final = (Exception, SystemExit)
 
 
 def run_handler(handler: Handler, request: Request, failures: Failures = FAILURES) -> Reply:
-    """Run a handler, and split its reply. What it raises is logged, and a 500."""
+    """Run a handler, and split its reply. What it raises is logged, and becomes a 500."""
     method = request.method
     try:
         try:
             response = handler(request)
         finally:
-            request.method = method  # whatever the handler made of it: the answer must fit what the client sent
+            request.method = method  # the handler may have changed it, but the response must fit what the client sent
         if type(response) is Response and type(response.body) is bytes and method != b"HEAD":
-            return response, None, NOTHING_TAKEN  # fast path: `split_reply` says the same
+            return response, None, NOTHING_TAKEN  # fast path: `split_reply` returns the same
         return split_reply(request, response)
     except failures as error:
         return failure_response(request, error), None, NOTHING_TAKEN
 
 
 def send_first(conn: Conn, request: Request, first: Response) -> Response:
-    """Send what a response begins with, or a 500 if that cannot be sent; what was sent."""
+    """Send the first part of a response, or a 500 if that cannot be sent; return what was sent."""
     try:
         conn.send(first)
-    except Exception as error:  # noqa: BLE001 - its headers may be a program; logged in failure_response
+    except Exception as error:  # noqa: BLE001 - its headers may run code; logged in failure_response
         first = failure_response(request, error)
         conn.send(first)
     return first
 
 
 def failure_response(request: Request, error: BaseException, hint: str | None = None, known: Any = ()) -> Response:
-    """The 500 for what a handler has raised. It is logged with its traceback, or as a hint that is not in `known`."""
+    """Return the 500 for what a handler raised. Log it with its traceback, or a `hint` if it is not in `known` yet."""
     if hint is None:
         logger.error("the handler failed on %s", request_line(request), exc_info=error)
     elif hint not in known:
@@ -54,7 +54,7 @@ def failure_response(request: Request, error: BaseException, hint: str | None = 
 
 
 def close_quietly(pieces: object, kind: Failures = FAILURES) -> None:
-    """Close a handler's iterator; what that raises is logged, if it is of that kind."""
+    """Close a handler's iterator; errors of that kind are logged."""
     try:
         close_pieces(pieces)
     except kind:
@@ -62,7 +62,7 @@ def close_quietly(pieces: object, kind: Failures = FAILURES) -> None:
 
 
 def release(request: Request) -> None:
-    """Give back what a request holds besides memory. Never raises."""
+    """Close the temporary file of a request, if it has one. Never raises."""
     if isinstance(request, SpooledRequest):
-        with contextlib.suppress(OSError):  # the handler may have written into it, and the disk be full
+        with contextlib.suppress(OSError):  # the handler may have written to it, and the disk may be full
             request.close()

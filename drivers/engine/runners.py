@@ -1,6 +1,6 @@
 """How an application is run: inline on the engine's thread, in a worker thread, or as a coroutine of the host.
 
-A runner gets each request of each session, and sees to its response.
+A runner gets each request of each session, and begins its response.
 """
 
 from typing import TYPE_CHECKING
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class InlineRunner:
-    """Runs a handler while everybody else waits."""
+    """Runs a handler on the engine's thread, while all other connections wait."""
 
     def __init__(self, handler: Handler, engine: "Engine") -> None:
         self._handler = handler
         self._engine = engine
 
     def answer(self, session: Session, request: Request) -> None:
-        """Run the handler, and begin its response. What it raises is a 500."""
+        """Run the handler, and begin its response. What it raises becomes a 500."""
         if self._engine.access_log:
             session.began_at = self._engine.clock()
         begin_reply(session, request, run_handler(self._handler, request))
@@ -62,15 +62,15 @@ class WorkerRunner:
         self._work = Work(handler, core.is_stale, core.limits.max_output_bytes, workers.post)
         self._ready: list[Job] = []
         self.dropped_jobs = 0
-        """How often a worker was through with a request whose connection had gone."""
+        """How many requests the workers finished after their connections had gone."""
 
     @property
     def has_ready_jobs(self) -> bool:
-        """Whether requests wait to be given to the workers."""
+        """Whether requests wait for `submit_jobs`."""
         return bool(self._ready)
 
     def answer(self, session: Session, request: Request) -> None:
-        """Let a worker have the request in `submit_jobs`, or turn it away."""
+        """Queue the request for `submit_jobs`, or reject it with a 503."""
         session.began_at = self._engine.clock()
         if not self._engine.core.request_ready(session.conn):
             self._turn_away(session, request)
@@ -80,16 +80,16 @@ class WorkerRunner:
         self._ready.append(session.job)
 
     def submit_jobs(self) -> None:
-        """Give the workers the requests that wait.
+        """Submit the requests that wait to the workers.
 
-        All at once: with each one alone, a worker would take the interpreter from the engine at its next system call.
+        All at once: after each single one, a worker would take the GIL from the engine at its next system call.
         """
         for job in self._ready:
             self._workers.submit(job)
         self._ready.clear()
 
     def take_results(self) -> None:
-        """Look at the jobs in which a worker has done something."""
+        """Handle the jobs that workers have posted."""
         for job in self._workers.take_posted():
             self._on_job_changed(job)
 
@@ -99,7 +99,7 @@ class WorkerRunner:
         self._workers.close()
 
     def _on_job_changed(self, job: Job) -> None:
-        """Begin the response, or go on with it, unless the connection has gone."""
+        """Begin the response, or continue it, unless the connection has gone."""
         session = job.owner
         assert isinstance(session, Session)
         is_gone = session.conn not in self._engine.sessions
@@ -119,7 +119,7 @@ class WorkerRunner:
             job.source.close()
 
     def _begin(self, session: Session, job: Job) -> None:
-        """Begin a worker's response, or turn the request away that had waited too long."""
+        """Begin a worker's response, or reject a request that had waited too long with a 503."""
         session.job = None
         if job.first is None:
             self._engine.core.request_stale(session.conn)

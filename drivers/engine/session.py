@@ -70,7 +70,7 @@ class Session:
         self.source: BodySource | None = None
         self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
-        """The last one that was applied to the transport."""
+        """The disposition that was last applied to the transport."""
         self.waiters: list[Signal] = []
         """Signals of coroutines that wait until this session changes."""
         self._is_dropped = False
@@ -234,7 +234,7 @@ class Session:
         access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
 
     def end_source(self) -> None:
-        """Close the source of the body, however the response ended, so that its maker can clean up."""
+        """Close the source of the body, however the response ended, so that the application can clean up."""
         source, self.source = self.source, None
         if source is not None:
             source.close()
@@ -356,7 +356,7 @@ class Session:
         if self.job is not None:
             interest = self.io.interest & READ
         elif self.exchange is not None:
-            waits = not self.exchange.is_complete and self._wants_read()  # no: until it has ended, or is detached
+            waits = not self.exchange.is_complete and self._wants_read()  # else: once it ends, or is detached
             interest = READ if self.io.interest & READ or waits else 0
         else:
             interest = READ if conn.wants_read else 0

@@ -1,1 +1,1 @@
-"""The network: addresses, listening sockets, transports, and who is ready."""
+"""The network: listening sockets, accepting, transports, the selector, and waking it."""

@@ -1,5 +1,5 @@
-"""Accepting connections: within a budget, while policy wants them, and without spinning when the process is out of
-descriptors.
+"""Accept connections: a limited number per round, only while the policy allows it, and without a busy loop when the
+process is out of descriptors.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, 
 
 
 class Acceptor:
-    """The listeners of a server, registered with the selector exactly while newcomers may be accepted.
+    """The listeners of a server, registered with the selector exactly while connections may be accepted.
 
-    One descriptor is held back. When there are no others it is given up for a moment, to take one newcomer from the
-    backlog and let it go: the listener would else be ready for ever, and the newcomer would hang.
+    One descriptor is kept in reserve. When no other is free, it is closed for a moment, to accept one connection from
+    the backlog and close that: otherwise the listener would stay ready for ever, and the client would wait.
     """
 
     def __init__(self, listeners: Sequence[Listener], core: ServerCore, selector: Selector) -> None:
@@ -33,13 +33,13 @@ class Acceptor:
         self._selector = selector
         self.is_listening = False
         self.is_stale = True
-        """Whether newcomers may be accepted can have changed: `update_listening` is to be called."""
+        """Whether connections may be accepted can have changed: `update_listening` must be called."""
         self._is_reported = False
         self._spare_fd: int | None = None
         self._keep_spare_fd()
 
     def update_listening(self) -> None:
-        """Wait for newcomers if they may be accepted, else wait for none."""
+        """Register the listeners if connections may be accepted, else unregister them."""
         self.is_stale = False
         may_accept = self._core.may_accept
         if may_accept is not self.is_listening:
@@ -51,9 +51,9 @@ class Acceptor:
                     self._selector.unregister(listener)
 
     def accept(self, listener: Listener) -> Iterator[tuple[Transport, object]]:
-        """Newcomers and their addresses, until accepting would wait, or others should have their turn.
+        """Yield new connections and their peers' addresses, `ACCEPTS_PER_TICK` at most, until accepting would wait.
 
-        Each must be made known to the ServerCore before the next is asked for.
+        The caller must report each to the ServerCore before it asks for the next.
         """
         for _ in range(ACCEPTS_PER_TICK):
             if not self._core.may_accept:
@@ -73,12 +73,12 @@ class Acceptor:
             self._is_reported = False
             if isinstance(transport, socket.socket):
                 transport.setblocking(False)
-                with contextlib.suppress(OSError):  # no TCP, or gone already, which reading will show
+                with contextlib.suppress(OSError):  # not TCP, or closed already, which reading will show
                     transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield transport, peer
 
     def accept_all(self) -> Iterator[tuple[Transport, object]]:
-        """All newcomers that wait, like `accept` but with no thought of others' turns."""
+        """Yield all connections that wait, like `accept` but without its limit."""
         for listener in self._listeners:
             found = True
             while found:
@@ -88,7 +88,7 @@ class Acceptor:
                     yield newcomer
 
     def _pause_after(self, error: Exception) -> None:
-        """Let accepting rest for a moment; said once, until it works again."""
+        """Pause accepting; log this once, until accepting works again."""
         self._core.accept_failed()
         self.is_stale = True
         if not self._is_reported:
@@ -96,7 +96,7 @@ class Acceptor:
             self._is_reported = True
 
     def _refuse_one(self, listener: Listener) -> None:
-        """Take a newcomer from the backlog by the descriptor that was held back, and close it."""
+        """Accept one connection with the reserved descriptor, and close it."""
         if self._spare_fd is not None:
             os.close(self._spare_fd)
             self._spare_fd = None
@@ -106,12 +106,12 @@ class Acceptor:
         self._keep_spare_fd()
 
     def _keep_spare_fd(self) -> None:
-        """Hold a descriptor back, if one is to be had."""
+        """Reserve a descriptor, if one is free."""
         with contextlib.suppress(OSError):
             self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def close_listeners(self) -> None:
-        """Accept nobody any more. A second call does nothing."""
+        """Accept no more connections. A second call does nothing."""
         for listener in self._listeners:
             if self.is_listening:
                 self._selector.unregister(listener)
@@ -120,7 +120,7 @@ class Acceptor:
         self._listeners.clear()
 
     def close(self) -> None:
-        """Give everything back. A second call does nothing."""
+        """Close the listeners and the reserved descriptor. A second call does nothing."""
         self.close_listeners()
         if self._spare_fd is not None:
             os.close(self._spare_fd)

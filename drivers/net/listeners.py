@@ -1,7 +1,7 @@
-"""Bind specs to listening sockets: what `--bind` says, and nothing about connections.
+"""Listening sockets for the addresses of `--bind`; nothing about connections.
 
-Whatever cannot be had is one `LocalError` whose sentence names the address and says what to do; no other exception
-leaves this file. Options of accepted sockets (TCP_NODELAY) are the driver's.
+`listen` raises only `LocalError`, whose text names the address and says what to do. The options of accepted sockets
+(TCP_NODELAY) are set in acceptor.py.
 """
 
 import errno
@@ -19,19 +19,19 @@ DEFAULT_BACKLOG: Final = 1024
 
 _FileIdentity: TypeAlias = tuple[int, int, int]
 
-# Socket files made here: listener to (absolute path, identity). Not a subclass of socket, which trio would refuse to
-# wrap; weak, so that a listener closed by somebody else is forgotten.
+# Socket files made here: listener to (absolute path, identity). Not in a subclass of socket, which trio would refuse to
+# wrap; weak, so that an entry goes with its listener, even if other code closed that.
 _unix_files: Final[WeakKeyDictionary[socket.socket, tuple[str, _FileIdentity]]] = WeakKeyDictionary()
 
 
 def listen(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
-    """A listening socket, non-blocking and not inheritable. End it with `close_listener`.
+    """Return a listening socket, non-blocking and not inheritable. Close it with `close_listener`.
 
-    A name is looked up, which may block, and the first of its addresses that this machine has is taken, only that
-    one. IPv6 sockets take IPv6 only, so that 0.0.0.0 and [::] can be bound side by side. A socket file left behind by
-    a dead server is replaced. The backlog of an inherited socket is left as it is.
+    A host name is looked up, which may block; only the first of its addresses that this machine has is bound. IPv6
+    sockets accept IPv6 only, so that 0.0.0.0 and [::] can both be bound. The socket file of a server that has ended is
+    replaced. The backlog of an inherited socket is not changed.
 
-    Raises LocalError; nothing stays open or bound then, and an inherited descriptor stays with its owner.
+    Raises LocalError; then nothing stays open or bound, except an inherited descriptor, which stays open.
     """
     match address:
         case TcpAddress():
@@ -56,8 +56,8 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> socket.socket:
         try:
             return _bind(socket.socket(family, socket.SOCK_STREAM, protocol), sockaddr, backlog)
         except OSError as error:
-            # Only an address that is not there leads to the next one: passing over a taken port would leave us
-            # listening where nobody asked for it, and half of the clients with the other server.
+            # Only an address that this machine lacks leads to the next one: if a port in use did, too, we would
+            # listen on an address that nobody asked for, and some clients would reach the other server.
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise _cannot_listen(address, error) from None
             absent = error
@@ -65,12 +65,12 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> socket.socket:
 
 
 UNSENT_BYTES: Final = 128 * 1024
-"""How much may lie unsent in the kernel before a connection counts as full; accepted sockets inherit it from Linux's
-listening ones. With the megabytes of the default, a reader of 32 KiB/s shows no progress within the write deadline."""
+"""Unsent bytes in the kernel from which on a socket is not writable; on Linux, accepted sockets inherit it. With the
+default of megabytes, a client that reads 32 KiB/s shows no progress within the write deadline."""
 
 
 def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str, backlog: int) -> socket.socket:
-    """The socket, listening; closed when that raises OSError."""
+    """Bind the socket and listen; return it. Raises OSError; then it is closed."""
     try:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -93,15 +93,15 @@ def _listen_unix(address: UnixAddress, backlog: int) -> socket.socket:
         sock = _bind(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), address.path, backlog)
     except OSError as error:
         raise _cannot_listen(address, error) from None
-    with suppress(OSError):  # when the file is gone by now, there is none to remove later
+    with suppress(OSError):  # the file is gone already: there is none to remove later
         _unix_files[sock] = path, _file_identity(path)
     return sock
 
 
 def _remove_stale(address: UnixAddress) -> None:
-    """Remove a socket file that nobody answers on. Two servers started in the same instant may still race here.
+    """Remove a socket file on which no server listens. Two servers started in the same instant may still race here.
 
-    Raises LocalError when the file is in use or is no socket, OSError when that cannot be found out.
+    Raises LocalError when the file is not a socket, OSError when it is in use or cannot be checked.
     """
     try:
         mode = os.lstat(address.path).st_mode
@@ -109,7 +109,7 @@ def _remove_stale(address: UnixAddress) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise LocalError(f"cannot listen on {address}: there is a file that is not a socket; move it or choose a path")
-    # Non-blocking, because a live server with a full backlog would hold us up; it answers BlockingIOError.
+    # Non-blocking, because `connect` would wait if a backlog is full; instead it raises BlockingIOError.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -161,7 +161,7 @@ def _cannot_listen(address: Address, error: OSError) -> LocalError:
 
 
 def describe(sock: socket.socket) -> str:
-    """Where the socket listens, as people write it: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/path`.
+    """The address of a listening socket, as text: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/path`.
 
     Raises OSError when the socket is closed.
     """
@@ -175,17 +175,17 @@ def describe(sock: socket.socket) -> str:
 def close_listener(sock: socket.socket) -> None:
     """Close the socket and remove the socket file that `listen` made for it, unless another one took its place.
 
-    A second call does nothing, and a socket that is already closed still loses its file. Never raises.
+    A second call does nothing. The file is also removed if the socket is already closed. Never raises.
     """
     path, identity = _unix_files.pop(sock, (None, None))
     if path is not None:
-        with suppress(OSError):  # what stays behind is a stale file, and the next start replaces it
+        with suppress(OSError):  # a file that stays is stale, and the next start replaces it
             if _file_identity(path) == identity:
                 os.unlink(path)
     sock.close()
 
 
 def _file_identity(path: str) -> _FileIdentity:
-    """The inode alone would not do: file systems hand out the same number again at once."""
+    """Device, inode and mtime; the inode alone is not enough: file systems reuse its number at once."""
     status = os.lstat(path)
     return status.st_dev, status.st_ino, status.st_mtime_ns

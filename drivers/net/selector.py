@@ -1,7 +1,7 @@
-"""A selector for the engine: the interface of `selectors`, on epoll without a detour where there is one.
+"""A selector for the engine: the interface of `selectors`, directly on epoll where the system has it.
 
-`selectors.EpollSelector` asks itself in Python, for each event, what was registered and what the event means. Here the
-ordinary event, which is input and nothing else, costs one look into a table.
+`selectors.EpollSelector` runs Python code for each event, to find its registration and to translate its mask. Here the
+ordinary event, which is input and nothing else, costs one lookup in a dict.
 """
 
 import select
@@ -30,20 +30,20 @@ def default_selector() -> Selector:
 if hasattr(select, "epoll"):
 
     class EpollSelector:
-        """As far as the loop needs it, what `selectors.EpollSelector` is."""
+        """The part of `selectors.EpollSelector` that the engine needs."""
 
         def __init__(self) -> None:
             self._epoll = select.epoll()
             self._registered: dict[int, Registration] = {}
 
         def register(self, fileobj: Any, events: int, data: Any = None) -> None:
-            """Begin to wait for `events` on `fileobj`. Raises FileExistsError when it does already, OSError."""
+            """Begin to wait for `events` on `fileobj`. Raises FileExistsError if registered already, OSError."""
             descriptor = fileobj.fileno()
             self._epoll.register(descriptor, _to_epoll(events))
             self._registered[descriptor] = Registration(events, data)
 
         def modify(self, fileobj: Any, events: int, data: Any = None) -> None:
-            """Wait for other events. Raises KeyError when it does not wait yet, OSError."""
+            """Wait for other events. Raises FileNotFoundError if it is not registered, OSError."""
             descriptor = fileobj.fileno()
             self._epoll.modify(descriptor, _to_epoll(events))
             registration = self._registered[descriptor]
@@ -51,15 +51,15 @@ if hasattr(select, "epoll"):
             registration.data = data
 
         def unregister(self, fileobj: Any) -> None:
-            """Wait no more; `fileobj` is still open. Raises KeyError when it did not wait."""
+            """Stop waiting for `fileobj`, which is still open. Raises KeyError if it is not registered."""
             descriptor = fileobj.fileno()
             del self._registered[descriptor]
             self._epoll.unregister(descriptor)
 
         def select(self, timeout: float | None = None) -> list[tuple[Registration, int]]:
-            """Wait until something is ready, `timeout` seconds at most, and say what."""
+            """Wait until something is ready, `timeout` seconds at most, and return it."""
             known = self._registered
-            timeout_s = -1 if timeout is None else ceil(timeout * 1000) / 1000  # epoll knows milliseconds
+            timeout_s = -1 if timeout is None else ceil(timeout * 1000) / 1000  # epoll counts in milliseconds
             ready = self._epoll.poll(timeout_s, len(known) or 1)
             return [
                 (known[descriptor], READ if event == select.EPOLLIN else _from_epoll(event, known[descriptor].events))
@@ -71,7 +71,7 @@ if hasattr(select, "epoll"):
             return self._epoll.fileno()
 
         def close(self) -> None:
-            """Give the descriptor back."""
+            """Close the descriptor."""
             self._registered.clear()
             self._epoll.close()
 
@@ -79,6 +79,6 @@ if hasattr(select, "epoll"):
         return (select.EPOLLIN if events & READ else 0) | (select.EPOLLOUT if events & WRITE else 0)
 
     def _from_epoll(event: int, waited_for: int) -> int:
-        """What an event is to who waits: a hang-up or an error shows when reading, and when writing."""
+        """Translate an event of epoll: a hang-up or an error is both readable and writable, if that is waited for."""
         seen = (READ if event & ~select.EPOLLOUT else 0) | (WRITE if event & ~select.EPOLLIN else 0)
         return seen & waited_for

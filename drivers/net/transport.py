@@ -18,7 +18,7 @@ WRITE: Final = 2
 
 
 def endpoints_of(transport: object, peer: object, scheme: str = "http") -> Endpoints:
-    """Who talks to whom over a transport whose peer has this address; or what the transport says. Never raises."""
+    """The addresses of both ends of a transport; if it has its own `endpoints`, those. Never raises."""
     endpoints = getattr(transport, "endpoints", None)
     if isinstance(endpoints, Endpoints):
         return endpoints
@@ -30,7 +30,7 @@ def endpoints_of(transport: object, peer: object, scheme: str = "http") -> Endpo
 
 
 def _host_and_port(address: object) -> tuple[str, int] | None:
-    """The part of an internet address that IPv4 and IPv6 have both; None for any other."""
+    """Host and port of an IPv4 or IPv6 address; None for any other address."""
     return address[:2] if isinstance(address, tuple) and len(address) >= 2 else None
 
 
@@ -44,7 +44,7 @@ class Transport(Protocol):
         """Read at most `size` bytes; `b""` at the end. Raises BlockingIOError when it would wait, OSError when lost."""
 
     def send(self, data: Buffer, /) -> int:
-        """Write some of `data`, and say how much. Raises like `recv`."""
+        """Write some of `data`, and return how many bytes. Raises like `recv`."""
 
     def shutdown(self, how: int, /) -> None:
         """Close one side. Raises OSError."""
@@ -63,22 +63,22 @@ class Listener(Protocol):
         """The descriptor that a selector waits for."""
 
     def accept(self) -> tuple[Any, Any]:
-        """Take a Transport and its peer's address. Raises BlockingIOError when there is none, OSError."""
+        """Accept a Transport; return it and its peer's address. Raises BlockingIOError when there is none, OSError."""
 
     def close(self) -> None:
         """Stop listening. Raises OSError."""
 
 
 class Key(Protocol):
-    """What a selector gives back for something ready; `selectors.SelectorKey`."""
+    """What a selector returns for something ready; `selectors.SelectorKey` is one."""
 
     @property
     def data(self) -> Any:
-        """What was registered with it."""
+        """The `data` that was registered with it."""
 
 
 class Selector(Protocol):
-    """The part of `selectors.BaseSelector` that the loop uses."""
+    """The part of `selectors.BaseSelector` that the engine uses."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> object:
         """Begin to wait for `events` on `fileobj`."""
@@ -87,10 +87,10 @@ class Selector(Protocol):
         """Wait for other events."""
 
     def unregister(self, fileobj: Any) -> object:
-        """Wait no more."""
+        """Stop waiting for `fileobj`."""
 
     def select(self, timeout: float | None = None) -> Sequence[tuple[Key, int]]:
-        """Wait until something is ready, `timeout` seconds at most, and say what."""
+        """Wait until something is ready, `timeout` seconds at most, and return it."""
 
     def close(self) -> None:
-        """Give the selector's own descriptor back."""
+        """Close the selector's own descriptor."""

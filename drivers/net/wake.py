@@ -1,4 +1,4 @@
-"""Waking the selector from another thread or from a signal handler."""
+"""Wake the selector from another thread or from a signal handler."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ import threading
 
 
 class WakeChannel:
-    """A descriptor that becomes readable when somebody calls `wake`.
+    """A descriptor that becomes readable when `wake` is called.
 
     An eventfd where there is one, a socket pair elsewhere. `wake` may be called from any thread and from a signal
     handler, also after `close`; the other methods belong to the loop's thread.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # of a kind that a signal handler may take again in the same thread
+        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt the thread that holds it
         self._eventfd: int | None = None
         self._pair: tuple[socket.socket, socket.socket] | None = None
         if hasattr(os, "eventfd"):
@@ -39,15 +39,15 @@ class WakeChannel:
                 self._pair[1].send(b"\0")
 
     def clear(self) -> None:
-        """Take note of every `wake` so far. Never raises."""
-        with contextlib.suppress(OSError):  # nothing is left to take
+        """Make the descriptor unreadable until the next `wake`. Never raises."""
+        with contextlib.suppress(OSError):  # nothing is left to read
             if self._eventfd is not None:
                 os.eventfd_read(self._eventfd)
             while self._pair is not None:
                 self._pair[0].recv(4096)
 
     def close(self) -> None:
-        """Give the descriptor back. A `wake` in another thread is over before, or finds nothing."""
+        """Close the descriptor. A `wake` in another thread ends before this, or does nothing."""
         with self._lock:
             eventfd, self._eventfd = self._eventfd, None
             pair, self._pair = self._pair, None
