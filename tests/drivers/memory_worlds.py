@@ -153,7 +153,9 @@ def has_busy_threads(world: World, engine: Engine) -> bool:
     workers = 1 if world.kind is Kind.THREADS else 0
     running = min(engine.core.backlog.outstanding, workers)
     return running > world.stage.parked_threads + sum(
-        isinstance(session.source, WorkerSource) and session.source._waiting_bytes > session.source._max_bytes
+        isinstance(session.source, WorkerSource)
+        and session.source._waiting_bytes > session.source._max_bytes
+        and session.conn.output_bytes > 0  # else the engine is to take a piece, and was perhaps not told yet
         for session in engine.sessions.values()
     )
 
