@@ -15,7 +15,7 @@ class LogStream(io.TextIOBase):
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
-        self._thread = _OfThread()
+        self._thread = _ThreadState()
 
     def writable(self) -> bool:
         """Always True."""
@@ -49,7 +49,7 @@ class LogStream(io.TextIOBase):
             self._thread.is_logging = False
 
 
-class _OfThread(threading.local):
+class _ThreadState(threading.local):
     """The state of one thread."""
 
     def __init__(self) -> None:

@@ -104,12 +104,12 @@ class Server(HostedServer):
     async def _serve(self, task_status: trio.TaskStatus[list[Any]]) -> None:
         """Serve connections until the end; the caller runs the lifespan."""
         async with trio.open_nursery() as nursery:
-            self._nursery, scope = await nursery.start(self._keep_tasks)
+            self._nursery, scope = await nursery.start(self._hold_nursery)
             engine = self._engine = self._make_engine()
             descriptor = None
             try:
                 descriptor = engine.watch(self.wake)
-                self._nursery.start_soon(self._keep_time)
+                self._nursery.start_soon(self._run_deadlines)
                 if descriptor is not None:
                     self._nursery.start_soon(self._run_rounds, descriptor)
                 task_status.started([bound_address(listener) for listener in self._listeners])
@@ -122,7 +122,7 @@ class Server(HostedServer):
                 engine.close()
                 scope.cancel()
 
-    async def _keep_tasks(self, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope]]) -> None:
+    async def _hold_nursery(self, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope]]) -> None:
         """Hold the nursery of the server's tasks, which must not be cancelled before the engine is closed."""
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
@@ -158,21 +158,21 @@ class Server(HostedServer):
             self._do_round()
             new_exchanges = self.engine.new_exchanges
             for _ in range(len(new_exchanges)):  # exchanges that these add start in the next round
-                has_waited = await run_in_steps(new_exchanges.popleft().run(), self._hand_over)
+                has_waited = await run_in_steps(new_exchanges.popleft().run(), self._start_rounds_task)
                 if has_waited:
                     return
                 if has_changed(context):
-                    self._hand_over()
+                    self._start_rounds_task()
                     return
 
-    def _hand_over(self) -> None:
+    def _start_rounds_task(self) -> None:
         """Start another task for the rounds: in this one a coroutine waits, or has changed the context."""
         self._start_exchanges()
         descriptor = self.engine.watch(self.wake)
         assert descriptor is not None
         self._context.run(self._nursery.start_soon, self._run_rounds, descriptor)
 
-    async def _keep_time(self) -> None:
+    async def _run_deadlines(self) -> None:
         """Run a round when the next deadline has passed, and when the engine asks for one."""
         engine = self.engine
         while True:

@@ -139,7 +139,7 @@ class Engine:
         else:
             self.answer = InlineRunner(handler, self).answer  # type: ignore[arg-type]  # as above
         self._acceptor = Acceptor(listeners, self.core, self.selector)
-        self._made_others_wait = False  # in the last tick
+        self._postponed_others = False  # in the last tick
         self._is_ticking = False
         self._is_closed = False
         self._drain_asked = False
@@ -190,11 +190,11 @@ class Engine:
             workers.take_results()
             if workers.has_ready_jobs:
                 workers.submit_jobs()
-                if behind and not self._made_others_wait:
-                    self._made_others_wait = True
+                if behind and not self._postponed_others:
+                    self._postponed_others = True
                     self.unfinished = unfinished | self.unfinished
                     return
-        self._made_others_wait = False
+        self._postponed_others = False
         for other, mask in behind:
             if type(other) is Session:
                 other.serve_ready(mask)
@@ -204,13 +204,13 @@ class Engine:
             if session.conn in self.sessions and session not in self.unfinished:
                 session.pump([])
         if seen_at >= self.deadline_at:
-            self._do_due(seen_at, len(events))
+            self._handle_deadlines(seen_at, len(events))
         if workers is not None and workers.has_ready_jobs:
             workers.submit_jobs()
         if self._acceptor.is_stale:
             self._acceptor.update_listening()  # now: there may be no other reason for a next round
 
-    def _do_due(self, seen_at: float, turns: int) -> None:
+    def _handle_deadlines(self, seen_at: float, turns: int) -> None:
         """Handle deadlines that had passed at `seen_at`; `turns` is how many connections had a turn in this round."""
         for conn in self.core.due_connections(seen_at, turns):
             self.sessions[conn].pump(None)

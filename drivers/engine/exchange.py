@@ -67,7 +67,7 @@ class EngineExchange(Exchange):
 
     __slots__ = (
         *"_body_is_over _ended_early _engine _handler _inbox _is_over _is_receiving".split(),
-        *"_lost_body _progress _session _turn _was_told_gone task".split(),
+        *"_lost_body _progress _session _turn _knows_disconnected task".split(),
     )
 
     def __init__(self, engine: "Engine", session: Session, request: Request, handler: ExchangeHandler) -> None:
@@ -80,7 +80,7 @@ class EngineExchange(Exchange):
         self._is_receiving = False
         self._ended_early: bool | None = None
         """The peer closed its side together with its request; None until that was checked."""
-        self._was_told_gone = False
+        self._knows_disconnected = False
         """The handler was told that its client is gone."""
         self._lost_body = False
         """The handler was told that the rest of the request body will not come."""
@@ -142,7 +142,7 @@ class EngineExchange(Exchange):
         session = self._session
         is_gone = session.is_disconnected if self._progress is NONE else session.conn.state is CLOSED
         if self.may_be_cancelled and self.task is not None and is_gone and not self.is_complete:
-            self._was_told_gone = True
+            self._knows_disconnected = True
             self.task.cancel()
 
     def _fail(self, error: BaseException) -> None:
@@ -151,11 +151,11 @@ class EngineExchange(Exchange):
         conn = session.conn
         is_gone = conn.state in OVER
         is_cancelled = not isinstance(error, (Exception, SystemExit))
-        if is_cancelled and self._was_told_gone:
+        if is_cancelled and self._knows_disconnected:
             conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for this reason
         elif is_cancelled and (is_gone or self._engine.is_stopping):
             pass  # cancelled along with the server
-        elif _is_disconnected(error) and (is_gone or self.is_complete or self._was_told_gone or self._lost_body):
+        elif _is_disconnected(error) and (is_gone or self.is_complete or self._knows_disconnected or self._lost_body):
             level = logging.INFO if error.__cause__ else logging.DEBUG
             logger.log(level, "%s: %s", request_line(request), error)
             if not self.is_complete and not is_gone:
@@ -348,7 +348,7 @@ class EngineExchange(Exchange):
 
     async def wait_client_gone(self) -> None:
         """Return when the response is complete, or no client waits for it."""
-        if self._was_told_gone:
+        if self._knows_disconnected:
             await self._engine.host.checkpoint()  # applications may call this in a loop
             return
         session = self._session
@@ -359,7 +359,7 @@ class EngineExchange(Exchange):
             if session.is_disconnected and not self._ended_early:
                 break
             await session.wait_for_change()
-        self._was_told_gone = True
+        self._knows_disconnected = True
 
     def _poll_end(self) -> None:
         """Once the whole request has come, check whether the peer closed its side together with it."""

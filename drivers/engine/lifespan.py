@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("h1core.server")
 
-LAST_WORDS_S: Final = 1.0
+FAILURE_GRACE_S: Final = 1.0
 """Seconds that an application gets to raise the reason after it reported that its startup failed."""
 
 
@@ -44,7 +44,7 @@ class ServerLifespan:
         if not await self._host.wait_until(lifespan.answered, inf, shield=False):
             return False
         if lifespan.stage is Stage.STARTUP_FAILED:
-            await self._host.wait_until(lifespan.over, self._host.now() + LAST_WORDS_S, shield=False)
+            await self._host.wait_until(lifespan.over, self._host.now() + FAILURE_GRACE_S, shield=False)
             failure = lifespan.startup_failure()
             hint = self._host.wrong_loop_hint(lifespan.error) if lifespan.error is not None else None
             raise failure if hint is None else StartupFailed(hint)

@@ -73,7 +73,7 @@ class WorkerRunner:
         """Queue the request for `submit_jobs`, or reject it with a 503."""
         session.began_at = self._engine.clock()
         if not self._engine.core.request_ready(session.conn):
-            self._turn_away(session, request)
+            self._reject_overload(session, request)
             release(request)
             return
         session.job = Job(session, request, session.began_at, self._work)
@@ -123,11 +123,11 @@ class WorkerRunner:
         session.job = None
         if job.first is None:
             self._engine.core.request_stale(session.conn)
-            self._turn_away(session, job.request)
+            self._reject_overload(session, job.request)
         else:
             session.begin_response(job.request, job.first, job.source)
 
-    def _turn_away(self, session: Session, request: Request) -> None:
+    def _reject_overload(self, session: Session, request: Request) -> None:
         session.begin_response(request, own_response(request, overload_response()), None)
 
 

@@ -385,10 +385,10 @@ class Session:
         self.end_source()
         if self._collector is not None:
             self._collector.give_up()
-        if self.exchange is None or self._is_left_behind(self.exchange):
+        if self.exchange is None or self._release_place(self.exchange):
             engine.connection_gone(self.conn)
 
-    def _is_left_behind(self, exchange: "EngineExchange") -> bool:
+    def _release_place(self, exchange: "EngineExchange") -> bool:
         """Tell the coroutine that the connection is over; return whether its place is free while the coroutine runs on.
         Before its response is complete it is not: else clients that ask and leave could start any number of them.
         """

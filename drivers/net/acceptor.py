@@ -34,7 +34,7 @@ class Acceptor:
         self.is_listening = False
         self.is_stale = True
         """Whether connections may be accepted can have changed: `update_listening` must be called."""
-        self._is_reported = False
+        self._error_is_logged = False
         self._spare_fd: int | None = None
         self._keep_spare_fd()
 
@@ -70,7 +70,7 @@ class Acceptor:
                 if error.errno in OUT_OF_RESOURCES:
                     self._refuse_one(listener)
                 return
-            self._is_reported = False
+            self._error_is_logged = False
             if isinstance(transport, socket.socket):
                 transport.setblocking(False)
                 with contextlib.suppress(OSError):  # not TCP, or closed already, which reading will show
@@ -91,9 +91,9 @@ class Acceptor:
         """Pause accepting; log this once, until accepting works again."""
         self._core.accept_failed()
         self.is_stale = True
-        if not self._is_reported:
+        if not self._error_is_logged:
             logger.error("accepting connections rests until it works again: %s", error)
-            self._is_reported = True
+            self._error_is_logged = True
 
     def _refuse_one(self, listener: Listener) -> None:
         """Accept one connection with the reserved descriptor, and close it."""

@@ -39,7 +39,7 @@ def listen(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
         case UnixAddress():
             sock = _listen_unix(address, backlog)
         case InheritedAddress():
-            sock = _take_over(address)
+            sock = _adopt_inherited(address)
         case _:
             assert_never(address)
     sock.setblocking(False)
@@ -127,7 +127,7 @@ def _remove_stale(address: UnixAddress) -> None:
     raise OSError(errno.EADDRINUSE, "somebody answers")
 
 
-def _take_over(address: InheritedAddress) -> socket.socket:
+def _adopt_inherited(address: InheritedAddress) -> socket.socket:
     try:
         sock = socket.socket(fileno=address.fd)
     except OSError:

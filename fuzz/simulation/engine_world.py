@@ -238,7 +238,7 @@ class EngineDriver:
         if isinstance(session.source, WorkerSource):
             self._see_worker(session.source, conn)
         waits = b"\r\n\r\n" in conn._buffer.data.lstrip(b"\r\n")
-        if not conn.output_bytes and not is_held and conn._is_their_turn() and waits:
+        if not conn.output_bytes and not is_held and conn._may_parse() and waits:
             violated(Invariant.NOT_OVERLOOKED, "a request waits, and nobody waits for it", conn.lane)
         if session.waiters and conn.state is State.CLOSED:
             violated(Invariant.NOT_OVERLOOKED, "a coroutine waits for a connection that is over", conn.lane)

@@ -97,7 +97,7 @@ class AsgiHandler(StreamingHandler):
         request = exchange.request
         if request.upgrade is not None and opens_websocket(request):
             return Response(501, TEXT, NO_WEBSOCKET)
-        conversation = _Conversation(exchange)
+        conversation = _Channel(exchange)
         try:
             await self.app(self.scope(request), conversation.receive, conversation.send)
         except Exception as error:
@@ -153,7 +153,7 @@ def opens_websocket(request: Request) -> bool:
     return request.method == b"GET" and any(name == b"sec-websocket-key" for name, _ in request.headers)
 
 
-class _Conversation:
+class _Channel:
     """The application's `receive` and `send` for one request, and the order in which messages may come."""
 
     __slots__ = ("_body_is_over", "_exchange", "_has_trailers", "_start", "_trailers", "has_left", "phase")

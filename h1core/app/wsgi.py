@@ -51,19 +51,19 @@ UNDECLARED: Final = -1
 
 MAX_LENGTH_DIGITS: Final = 18
 
-MAX_REMEMBERED: Final = 1024
-MAX_REMEMBERED_CHARACTERS: Final = 200
+MAX_CACHED: Final = 1024
+MAX_CACHED_CHARACTERS: Final = 200
 
-UNREMEMBERED: Final = frozenset({"set-cookie", "etag", "location", "authorization"})
+UNCACHED: Final = frozenset({"set-cookie", "etag", "location", "authorization"})
 """Fields that carry a secret, or a value that is rarely repeated."""
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110 §5.6.2
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
-_fields: BoundedDict[tuple[str, str], Field | int] = BoundedDict(MAX_REMEMBERED)
+_fields: BoundedDict[tuple[str, str], Field | int] = BoundedDict(MAX_CACHED)
 """Fields that were found valid before, Content-Length as a number; bounded, and without secrets."""
 
-_statuses: BoundedDict[str, int] = BoundedDict(MAX_REMEMBERED)
+_statuses: BoundedDict[str, int] = BoundedDict(MAX_CACHED)
 """The same for status lines."""
 
 
@@ -139,7 +139,7 @@ class _Call:
 
     __slots__ = (
         "_fields",
-        "_head_has_left",
+        "_head_is_final",
         "_is_head",
         "_kept",
         "_length",
@@ -156,7 +156,7 @@ class _Call:
         self._status = 0  # none yet
         self._fields: list[Field] = []
         self._length = UNDECLARED
-        self._head_has_left = False
+        self._head_is_final = False
         self._kept: list[bytes] = []
         """What the application has written and is not sent yet."""
 
@@ -171,7 +171,7 @@ class _Call:
         """Set status and headers, or with `exc_info` replace them. Returns `write`. Raises LocalError."""
         if exc_info is not None and exc_info[1] is not None:
             try:
-                if self._head_has_left:
+                if self._head_is_final:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # else this frame and the traceback would keep each other alive
@@ -194,7 +194,7 @@ class _Call:
         if not data:
             return
         if self._is_head or self._status in BODILESS:
-            self._head_has_left = True
+            self._head_is_final = True
             self._kept = [data]  # not sent, but it shows that there is a body
             return
         before = self._written_bytes
@@ -205,7 +205,7 @@ class _Call:
                 f"without worker threads, write keeps what it is given, and {MAX_KEPT_BYTES} bytes at most;"
                 " return an iterator, or run with threads"
             )
-        self._head_has_left = True  # as far as the application can tell
+        self._head_is_final = True  # as far as the application can tell
         self._written_bytes += len(data)
         if self._writer is None:
             self._kept.append(data)
@@ -236,7 +236,7 @@ class _Call:
 
     def response(self, result: Iterable[bytes]) -> Response:
         """The response for what the application has returned. Raises what that raises, or LocalError."""
-        if (type(result) is list or type(result) is tuple) and not self._head_has_left:
+        if (type(result) is list or type(result) is tuple) and not self._head_is_final:
             return self._listed(result)
         blocks = _Blocks(result, self._kept)
         if self._written_bytes and self._writer is not None:
@@ -250,7 +250,7 @@ class _Call:
         except BaseException:
             blocks.close()
             raise
-        self._head_has_left = True
+        self._head_is_final = True
         size = len(first)
         if self._length == size or (self._length == UNDECLARED and not self._kept and _is_single(result)):
             return Response(self._status, self._fields, WholeBody(first, blocks.finish))
@@ -262,7 +262,7 @@ class _Call:
 
         The application's file is closed at once, in the thread that has opened it: the body has its own.
         """
-        may_send = self._status and not self._head_has_left and self._status not in BODILESS
+        may_send = self._status and not self._head_is_final and self._status not in BODILESS
         body = as_file(result.file) if may_send else None
         if body is None:
             return self.response(result)
@@ -273,7 +273,7 @@ class _Call:
             raise
         if self._length != UNDECLARED:
             body.size = min(body.size, self._length)
-            self._say_length()
+            self._add_length()
         return Response(self._status, self._fields, body)
 
     def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
@@ -299,15 +299,15 @@ class _Call:
         if status in BODILESS:
             body = b""
         if self._length not in (UNDECLARED, len(body)) and status not in LENGTHLESS:
-            self._say_length()
+            self._add_length()
         return Response(status, self._fields, body)
 
     def _streamed(self, blocks: Iterator[bytes] | None) -> Response:
         if self._length != UNDECLARED:
-            self._say_length()
+            self._add_length()
         return Response(self._status, self._fields, blocks)
 
-    def _say_length(self) -> None:
+    def _add_length(self) -> None:
         self._fields.append((b"content-length", b"%d" % self._length))
 
     def _check_started(self) -> None:
@@ -386,7 +386,7 @@ def _status_code(status: str) -> int:
         raise LocalError(f"a status is three digits, a space and a reason, as in '200 OK', not {status!r}")
     if not "200" <= code <= "599":
         raise LocalError(f"a WSGI application answers with a final status, from 200 to 599, not {status!r}")
-    if len(status) <= MAX_REMEMBERED_CHARACTERS:
+    if len(status) <= MAX_CACHED_CHARACTERS:
         _statuses[status] = int(code)
     return int(code)
 
@@ -402,7 +402,7 @@ def _new_field(pair: tuple[str, str]) -> Field | int:
         if not (value.isdecimal() and len(value) <= MAX_LENGTH_DIGITS):
             raise LocalError(f"Content-Length must be one decimal number, not {value!r}")
         field = int(value)
-    if len(name) + len(value) <= MAX_REMEMBERED_CHARACTERS and lower not in UNREMEMBERED:
+    if len(name) + len(value) <= MAX_CACHED_CHARACTERS and lower not in UNCACHED:
         _fields[pair] = field
     return field
 

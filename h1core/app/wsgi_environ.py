@@ -17,8 +17,8 @@ Environ: TypeAlias = dict[str, Any]
 DROPPED: Final = ""
 """The key of a field that is not passed to the application."""
 
-MAX_REMEMBERED_NAMES: Final = 1024
-MAX_REMEMBERED_NAME_BYTES: Final = 64
+MAX_CACHED_NAMES: Final = 1024
+MAX_CACHED_NAME_BYTES: Final = 64
 MAX_TEMPLATES: Final = 256
 """One for each address of the server that clients have used; a machine may have the addresses of a whole network."""
 
@@ -33,7 +33,7 @@ class EnvironMaker:
     def __init__(self, root_path: str, common: Environ) -> None:
         self._root_path = _script_name(root_path)
         self._common = common
-        self._keys: BoundedDict[bytes, str] = BoundedDict(MAX_REMEMBERED_NAMES)
+        self._keys: BoundedDict[bytes, str] = BoundedDict(MAX_CACHED_NAMES)
         self._templates: BoundedDict[tuple[object, str], Environ] = BoundedDict(MAX_TEMPLATES)
 
     def make(self, request: Request) -> Environ:
@@ -103,7 +103,7 @@ class EnvironMaker:
         key = name.decode("latin-1").upper().replace("-", "_")
         if name not in _UNPREFIXED:
             key = f"HTTP_{key}"
-        if len(name) <= MAX_REMEMBERED_NAME_BYTES:
+        if len(name) <= MAX_CACHED_NAME_BYTES:
             self._keys[name] = key
         return key
 

@@ -116,7 +116,7 @@ class Conn(Receiving):
             now = self._clock()
             if self._demand is CONTINUE_OWED:
                 self._queue(writer.CONTINUE, now)
-            self._demand_body(now)
+            self._resume_reading(now)
 
     def pause_body(self) -> None:
         """Stop reading the request body for now; its deadline stops, too. Never raises."""
@@ -261,11 +261,11 @@ class Conn(Receiving):
             return
         self._queue(head, now)
         if event.status == 100 and self._demand is CONTINUE_OWED and after is RECEIVING:
-            self._demand_body(now)
+            self._resume_reading(now)
 
     def _drain_body(self, now: float) -> None:
         """Read and discard the rest of the request body after a complete response, or end."""
         if self._close_reason is not None or self._leaves_too_much():
             self._end(self._close_reason or CloseReason.BODY_UNREAD, now)
         elif self._demand is PAUSED:
-            self._demand_body(now)
+            self._resume_reading(now)

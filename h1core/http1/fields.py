@@ -32,8 +32,8 @@ LISTS: Final = frozenset({b"connection", b"upgrade", b"expect"})
 STEERING: Final = LISTS | {b"host", b"content-length", b"transfer-encoding"}
 """Fields that h1core acts on; of all others only the syntax is checked."""
 
-MAX_REMEMBERED_SHAPES: Final = 512
-MAX_REMEMBERED_SHAPE_BYTES: Final = 1024
+MAX_CACHED_SHAPES: Final = 512
+MAX_CACHED_SHAPE_BYTES: Final = 1024
 
 Pair: TypeAlias = tuple[bytes, bytes]
 
@@ -47,7 +47,7 @@ its time."""
 _Shape: TypeAlias = tuple[tuple[bytes, ...], tuple[tuple[bytes, int], ...], tuple[tuple[bytes, int], ...]]
 """Names in lower case; those of STEERING, with their index; those that continue a list, with their index."""
 
-_shapes: BoundedDict[bytes, _Shape | RefuseReason] = BoundedDict(MAX_REMEMBERED_SHAPES)
+_shapes: BoundedDict[bytes, _Shape | RefuseReason] = BoundedDict(MAX_CACHED_SHAPES)
 """Names as they were sent, joined → their shape, or why they are refused. At most 512, of at most 1 KiB."""
 
 
@@ -106,7 +106,7 @@ def _shape(sent: bytes) -> _Shape | RefuseReason:
             elif name in STEERING:
                 steering[name] = at
         shape = names, tuple(steering.items()), tuple(continued)
-    if len(sent) <= MAX_REMEMBERED_SHAPE_BYTES:
+    if len(sent) <= MAX_CACHED_SHAPE_BYTES:
         _shapes[sent] = shape
     return shape
 

@@ -32,7 +32,7 @@ KEEP: Final = Disposition.KEEP
 LINGER: Final = Disposition.LINGER
 
 
-LAST_WORDS: Final = frozenset({CloseReason.REFUSED, CloseReason.BODY_TIMEOUT})
+LAST_EVENT_REASONS: Final = frozenset({CloseReason.REFUSED, CloseReason.BODY_TIMEOUT})
 """Reasons that come with the last event of a connection, also when a response is in progress."""
 
 
@@ -80,7 +80,7 @@ class Lifecycle:
         """Close the connection because its transport broke. Never raises."""
         if self._state is CLOSED:
             return []
-        had_last_word = self._had_last_word
+        had_last_word = self._last_event_returned
         self._close(CloseReason.CONNECTION_LOST, Disposition.CLOSE)
         return [] if had_last_word else [Closed(CloseReason.CONNECTION_LOST)]
 
@@ -127,7 +127,7 @@ class Lifecycle:
                 else:
                     now = self._clock()
                     if self._state in STREAMS:
-                        self._earn_time(count, now)
+                        self._extend_write_deadline(count, now)
                         self._write_allowance_s = max(0.0, timers.write - now)
                     timers.write = NEVER
                     self._output_done(now)
@@ -135,7 +135,7 @@ class Lifecycle:
             raise LocalError(f"{out.size} bytes wait to be sent, and {count} were said to be")
         elif count:
             out.sent(count)
-            self._earn_time(count, self._clock())
+            self._extend_write_deadline(count, self._clock())
 
     # Questions
 
@@ -181,9 +181,9 @@ class Lifecycle:
         return LINGER if state is ENDING and not self._out.size else KEEP
 
     @property
-    def _had_last_word(self) -> bool:
+    def _last_event_returned(self) -> bool:
         """Whether the last event was returned. A response may still be in progress after it."""
-        return self._state is ENDING or self._close_reason in LAST_WORDS
+        return self._state is ENDING or self._close_reason in LAST_EVENT_REASONS
 
     # Steps
 
@@ -208,7 +208,7 @@ class Lifecycle:
             self._timers.write = now + self._write_allowance_s
         self._out.add(buffer)
 
-    def _earn_time(self, count: int, now: float) -> None:
+    def _extend_write_deadline(self, count: int, now: float) -> None:
         """Extend the write deadline by the time that `count` bytes may take."""
         timeouts = self._timeouts
         self._timers.write = min(now + timeouts.write_timeout, self._timers.write + count / timeouts.min_write_rate)

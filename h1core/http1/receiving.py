@@ -125,14 +125,14 @@ class Receiving(Lifecycle):
             if isinstance(parsed, tuple):
                 events = self._begin_request(parsed)
                 if parsed[1] is not NO_BODY:
-                    self._go_on_with(parsed, b"", events, self._clock())
+                    self._process_after_head(parsed, b"", events, self._clock())
                 return events
         now = self._clock()
         if state is HEAD and data:
             if has_turn and data[0] != CR and (end := data.find(END_OF_HEAD, 0, limits.max_head_bytes)) > 0:
                 return self._receive_request(data[: end + 4], data[end + 4 :], now)
             self._buffer.append(data)
-            return self._parse_buffered(now) if self._is_their_turn() else []
+            return self._parse_buffered(now) if self._may_parse() else []
         if state is SWITCHED:
             raise LocalError("the connection was switched to another protocol; its bytes are not for h1core")
         if not data:
@@ -164,11 +164,11 @@ class Receiving(Lifecycle):
         To be called after each response, and after each `data_sent`: no further request is parsed while more than
         `max_output_bytes` of responses wait, or they would grow without limit for a peer that never reads.
         """
-        if not self._buffer.data or not self._is_their_turn():
+        if not self._buffer.data or not self._may_parse():
             return []
         return self._parse_buffered(self._clock())
 
-    def _is_their_turn(self) -> bool:
+    def _may_parse(self) -> bool:
         """Whether buffered bytes may be parsed."""
         return self._state is HEAD and self._out.size <= self._limits.max_output_bytes
 
@@ -213,11 +213,11 @@ class Receiving(Lifecycle):
             self._scan = None
         if not buffer.data:
             if self._input_ended:
-                return self._end_unasked(now)
-            self._stay_idle(now)
+                return self._end_between_requests(now)
+            self._keep_idle_timer(now)
             return []
         if buffer.data == b"\r" and not self._input_ended:
-            self._stay_idle(now)  # probably half an empty line
+            self._keep_idle_timer(now)  # probably half an empty line
             return []
         end = buffer.find(END_OF_HEAD, self._limits.max_head_bytes)
         if end >= 0:
@@ -225,7 +225,7 @@ class Receiving(Lifecycle):
             self._read_buffered_body(events, now)
             if self._input_ended and self._state is RECEIVING:
                 events += self._refuse(RefuseReason.TRUNCATED_BODY, now)
-            self._see_last_request()
+            self._note_last_request()
             return events
         self._scan = self._scan or HeadScan()
         reason = self._scan.check(buffer.data, self._limits)
@@ -240,7 +240,7 @@ class Receiving(Lifecycle):
             timers.head = now + self._timeouts.head_timeout
         return []
 
-    def _stay_idle(self, now: float) -> None:
+    def _keep_idle_timer(self, now: float) -> None:
         """Stay idle after empty lines. They are no progress: a running timer is not restarted."""
         timers = self._timers
         if timers.drain != NEVER:  # they were buffered when the drain began, and could have been a request
@@ -258,7 +258,7 @@ class Receiving(Lifecycle):
             return self._refuse(parsed or why_no_head(head_bytes, limits), now)
         events = self._begin_request(parsed)
         if rest or parsed[1] is not NO_BODY:
-            self._go_on_with(parsed, rest, events, now)
+            self._process_after_head(parsed, rest, events, now)
         return events
 
     def _begin_request(self, parsed: ParsedHead) -> list[Event]:
@@ -277,7 +277,7 @@ class Receiving(Lifecycle):
         self._state = AFTER_REQUEST if framing is NO_BODY else AFTER_HEAD_OF_BODY
         return [request]
 
-    def _go_on_with(self, parsed: ParsedHead, rest: bytes, events: list[Event], now: float) -> None:
+    def _process_after_head(self, parsed: ParsedHead, rest: bytes, events: list[Event], now: float) -> None:
         """Prepare for the body of an accepted head, and process `rest`, the bytes after the head."""
         _, framing, _, expects_continue = parsed
         if framing is NO_BODY:
@@ -319,7 +319,7 @@ class Receiving(Lifecycle):
         if demand is READING:
             self._timers.body = now + self._allowance_s
 
-    def _demand_body(self, now: float) -> None:
+    def _resume_reading(self, now: float) -> None:
         """Read the body; its deadline goes on from where it stopped."""
         self._demand = READING
         self._timers.body = now + self._allowance_s
@@ -332,7 +332,7 @@ class Receiving(Lifecycle):
             self._keep(rest)
         if was_draining and self._state is HEAD:
             self._finish_exchange(now)
-            if self._buffer.data and self._is_their_turn():
+            if self._buffer.data and self._may_parse():
                 events += self._parse_buffered(now)
 
     def _read_buffered_body(self, events: list[Event], now: float) -> None:
@@ -350,7 +350,7 @@ class Receiving(Lifecycle):
         """Read body bytes, and return those after its end."""
         assert self._reader is not None
         if self._demand is CONTINUE_OWED:
-            self._demand_body(now)  # RFC 9110 §10.1.1: 100 MAY be omitted once content has come
+            self._resume_reading(now)  # RFC 9110 §10.1.1: 100 MAY be omitted once content has come
         part = self._reader.read(data)
         if part.content:
             self._take_content(part.content, events, now)
@@ -386,16 +386,16 @@ class Receiving(Lifecycle):
         self._input_ended = True
         state = self._state
         if state is HEAD:
-            must_wait = self._buffer.data and not self._is_their_turn()
+            must_wait = self._buffer.data and not self._may_parse()
             return [] if must_wait else self._parse_buffered(now)
         if state is RECEIVING or state is DUPLEX or state is DRAINING:
             return self._refuse(RefuseReason.TRUNCATED_BODY, now)
         if state is ENDING:
             self._settle(now)
-        self._see_last_request()
+        self._note_last_request()
         return []
 
-    def _see_last_request(self) -> None:
+    def _note_last_request(self) -> None:
         """Set the close reason for the last request of a peer that has closed its side: its response must say so."""
         if self._input_ended and not self._buffer.data and (self._state is HANDLING or self._state is RESPONDING):
             self._close_reason = self._close_reason or CloseReason.PEER_CLOSED
@@ -437,7 +437,7 @@ class Receiving(Lifecycle):
 
     def _expire(self, timer: Timer, now: float) -> list[Event]:
         """Handle an expired timer."""
-        had_last_word = self._had_last_word
+        had_last_word = self._last_event_returned
         match timer:
             case Timer.HEAD:
                 if self._buffer.data and self._buffer.data != b"\r":  # half an empty line is no request
@@ -474,7 +474,7 @@ class Receiving(Lifecycle):
         self._reader = None
         self._state = TABLE[self._state][Step.GIVE_UP_BODY]
 
-    def _end_unasked(self, now: float) -> list[Event]:
+    def _end_between_requests(self, now: float) -> list[Event]:
         """End, because the peer closed its side between two requests."""
         self._end(CloseReason.PEER_CLOSED, now)
         return [Closed(CloseReason.PEER_CLOSED)]

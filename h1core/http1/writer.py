@@ -24,13 +24,13 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
 """Fields of a response that h1core adds itself when the caller does not."""
 
-UNREMEMBERED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
+UNCACHED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
 """Fields that carry a secret, or a value that is rarely repeated."""
 
-MAX_REMEMBERED_FIELDS: Final = 1024
-MAX_REMEMBERED_FIELD_BYTES: Final = 256
-MAX_REMEMBERED_STARTS: Final = 256
-MAX_REMEMBERED_START_BYTES: Final = 1024
+MAX_CACHED_FIELDS: Final = 1024
+MAX_CACHED_FIELD_BYTES: Final = 256
+MAX_CACHED_STARTS: Final = 256
+MAX_CACHED_START_BYTES: Final = 1024
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
     # RFC 9110's names, which the standard library has only since 3.13.
@@ -52,7 +52,7 @@ class EncodedField(NamedTuple):
     value: bytes
 
 
-_remembered: BoundedDict[tuple[bytes, bytes], EncodedField] = BoundedDict(MAX_REMEMBERED_FIELDS)
+_remembered: BoundedDict[tuple[bytes, bytes], EncodedField] = BoundedDict(MAX_CACHED_FIELDS)
 """Fields that were found valid before; bounded and without secrets, like the tables in head_cache.py."""
 
 _StartKey: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
@@ -72,7 +72,7 @@ class _Start:
         server in another thread may read it."""
 
 
-_starts: BoundedDict[_StartKey, _Start] = BoundedDict(MAX_REMEMBERED_STARTS)
+_starts: BoundedDict[_StartKey, _Start] = BoundedDict(MAX_CACHED_STARTS)
 """Status and fields → their lines, of whole heads whose fields are all in `_remembered`, and whose only control field,
 if any, is a Content-Length that is right. At most 256, of at most 1 KiB."""
 
@@ -135,7 +135,7 @@ def _are_remembered(headers: Headers) -> bool:
 
 def _remember_start(key: _StartKey, start: _Start) -> None:
     """Cache the start of a head, unless it is too large."""
-    if len(start.fields) <= MAX_REMEMBERED_START_BYTES:
+    if len(start.fields) <= MAX_CACHED_START_BYTES:
         _starts[key] = start
 
 
@@ -218,7 +218,7 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
         raise LocalError(f"a header value has no control bytes, CR and LF least of all (RFC 9110 §5.5): {value!r}")
     lower = name.lower()
     encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"", value)
-    if len(encoded.line) <= MAX_REMEMBERED_FIELD_BYTES and lower not in UNREMEMBERED_FIELDS:
+    if len(encoded.line) <= MAX_CACHED_FIELD_BYTES and lower not in UNCACHED_FIELDS:
         _remembered[(name, value)] = encoded
     return encoded
 

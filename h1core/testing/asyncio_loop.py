@@ -21,7 +21,7 @@ from h1core.testing.workers import FakeWorkers
 THREADS_S: Final = 10.0
 """Seconds of real time in which threads of the application must finish."""
 
-LOOK_S: Final = 0.02
+POLL_INTERVAL_S: Final = 0.02
 """Seconds of real time between two checks of these threads."""
 
 MAX_JUMPS: Final = 100
@@ -135,8 +135,8 @@ class AsyncioBackend:
             self.settle()
             if not has_outside_work:
                 return
-            if not self._loop.wait_for_threads(LOOK_S):
-                left -= LOOK_S
+            if not self._loop.wait_for_threads(POLL_INTERVAL_S):
+                left -= POLL_INTERVAL_S
 
     @property
     def _has_outside_work(self) -> bool:
@@ -160,13 +160,13 @@ class AsyncioBackend:
             next_at = self._loop.run_until_idle()
             if is_done():
                 return
-            if has_outside_work and self._loop.wait_for_threads(LOOK_S):
+            if has_outside_work and self._loop.wait_for_threads(POLL_INTERVAL_S):
                 continue
             if next_at < inf:
                 self._clock.now = max(self._clock.now, next_at)
                 jumps += 1
             elif has_outside_work:
-                left -= LOOK_S
+                left -= POLL_INTERVAL_S
             else:
                 return
 

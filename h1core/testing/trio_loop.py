@@ -30,7 +30,7 @@ START_S: Final = 20.0
 THREADS_S: Final = 10.0
 """Seconds of real time in which threads of the application must finish."""
 
-LOOK_S: Final = 0.002
+POLL_INTERVAL_S: Final = 0.002
 """Seconds of real time between two checks of these threads."""
 
 
@@ -125,8 +125,8 @@ class TrioBackend:
             self.settle()
             if not has_threads:
                 return
-            threading.Event().wait(LOOK_S)  # sleeps: nothing sets the event
-            left -= LOOK_S
+            threading.Event().wait(POLL_INTERVAL_S)  # sleeps: nothing sets the event
+            left -= POLL_INTERVAL_S
 
     async def _runs_threads(self) -> bool:
         return trio.to_thread.current_default_thread_limiter().borrowed_tokens > 0

@@ -184,7 +184,7 @@ def test_no_field_can_take_the_place_of_another_variable() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wsgi_environ, "MAX_REMEMBERED_NAMES", 3)
+    monkeypatch.setattr(wsgi_environ, "MAX_CACHED_NAMES", 3)
     monkeypatch.setattr(wsgi_environ, "MAX_TEMPLATES", 2)
     maker = EnvironMaker("", {})
     for number in range(10):

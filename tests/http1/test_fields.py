@@ -10,8 +10,8 @@ from h1core import RefuseReason
 from h1core.http1 import fields
 from h1core.http1.fields import (
     LISTS,
-    MAX_REMEMBERED_SHAPE_BYTES,
-    MAX_REMEMBERED_SHAPES,
+    MAX_CACHED_SHAPE_BYTES,
+    MAX_CACHED_SHAPES,
     SINGLETONS,
     STEERING,
     Fields,
@@ -86,11 +86,11 @@ def test_no_value_is_remembered() -> None:
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_long_names_are_not_remembered(more: int) -> None:
-    parse_section(section(b"x" * (MAX_REMEMBERED_SHAPE_BYTES + more) + b":"), 100)
+    parse_section(section(b"x" * (MAX_CACHED_SHAPE_BYTES + more) + b":"), 100)
     assert len(fields._shapes) == 1 - more
 
 
 def test_the_table_is_bounded() -> None:
-    for number in range(3 * MAX_REMEMBERED_SHAPES):
+    for number in range(3 * MAX_CACHED_SHAPES):
         parse_section(section(b"X-Number-%d: x" % number), 1)
-        assert len(fields._shapes) <= MAX_REMEMBERED_SHAPES
+        assert len(fields._shapes) <= MAX_CACHED_SHAPES

@@ -11,10 +11,10 @@ from h1core import Limits, RefuseReason
 from h1core.http1 import head_cache
 from h1core.http1.head_cache import (
     BEGIN_BYTES,
-    MAX_REMEMBERED_HEAD_BYTES,
-    MAX_REMEMBERED_HEADS,
-    MAX_REMEMBERED_SECTION_BYTES,
-    MAX_REMEMBERED_SECTIONS,
+    MAX_CACHED_HEAD_BYTES,
+    MAX_CACHED_HEADS,
+    MAX_CACHED_SECTION_BYTES,
+    MAX_CACHED_SECTIONS,
     MAX_SEEN,
     SECRET_FIELDS,
     parse_cached,
@@ -263,28 +263,28 @@ def test_what_lies_around_a_cookie_is_remembered_without_it() -> None:
 @pytest.mark.parametrize("more", [0, 1])
 def test_long_field_lines_are_not_remembered(more: int) -> None:
     rest = len(get("A:")) - len("GET / HTTP/1.1")
-    see(get("A:".ljust(2 + MAX_REMEMBERED_SECTION_BYTES - rest + more, "x")))
+    see(get("A:".ljust(2 + MAX_CACHED_SECTION_BYTES - rest + more, "x")))
     assert len(head_cache._sections) == 1 - more
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_long_head_is_not_remembered_whole(more: int) -> None:
-    see(get("A:".ljust(2 + MAX_REMEMBERED_HEAD_BYTES - len(get("A:")) + more, "x")), SIGHTS + 1)
+    see(get("A:".ljust(2 + MAX_CACHED_HEAD_BYTES - len(get("A:")) + more, "x")), SIGHTS + 1)
     assert len(head_cache._heads) == 1 - more
 
 
 def test_the_tables_are_bounded() -> None:
-    for number in range(max(MAX_SEEN // 2, 3 * MAX_REMEMBERED_SECTIONS, 3 * MAX_REMEMBERED_HEADS)):
+    for number in range(max(MAX_SEEN // 2, 3 * MAX_CACHED_SECTIONS, 3 * MAX_CACHED_HEADS)):
         see(get(f"X-Number-{number}: x"), SIGHTS + 1)
-        assert len(head_cache._sections) <= MAX_REMEMBERED_SECTIONS
-        assert len(head_cache._heads) <= MAX_REMEMBERED_HEADS
+        assert len(head_cache._sections) <= MAX_CACHED_SECTIONS
+        assert len(head_cache._heads) <= MAX_CACHED_HEADS
         assert len(head_cache._seen) <= MAX_SEEN
 
 
 def test_what_never_comes_again_drives_out_nothing() -> None:
     kept = get("X-Seen: yes")
     see(kept, SIGHTS + 1)
-    for number in range(3 * MAX_REMEMBERED_SECTIONS):
+    for number in range(3 * MAX_CACHED_SECTIONS):
         parse_cached(get(f"X-Number: {number}"), LIMITS, TAKEN)
         parse_cached(request(f"GET /{number} HTTP/1.1", "X-Seen: yes"), LIMITS, TAKEN)
     assert list(head_cache._heads) == [kept]

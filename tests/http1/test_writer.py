@@ -232,19 +232,19 @@ def test_an_ordinary_field_is_remembered() -> None:
     assert (b"X-Ordinary", b"yes") in writer._remembered
 
 
-@pytest.mark.parametrize("name", sorted(writer.UNREMEMBERED_FIELDS))
+@pytest.mark.parametrize("name", sorted(writer.UNCACHED_FIELDS))
 def test_a_secret_or_singular_field_is_not(name: bytes) -> None:
     head_of((name.title(), b"4321"), status=304)
     assert (name.title(), b"4321") not in writer._remembered
 
 
 def test_the_memory_is_bounded_in_lines_and_bytes() -> None:
-    long = (b"X", b"x" * writer.MAX_REMEMBERED_FIELD_BYTES)
+    long = (b"X", b"x" * writer.MAX_CACHED_FIELD_BYTES)
     head_of(long)
     assert long not in writer._remembered
-    for number in range(3 * writer.MAX_REMEMBERED_FIELDS):
+    for number in range(3 * writer.MAX_CACHED_FIELDS):
         head_of((b"X-Number", b"%d" % number))
-        assert len(writer._remembered) <= writer.MAX_REMEMBERED_FIELDS
+        assert len(writer._remembered) <= writer.MAX_CACHED_FIELDS
 
 
 def test_a_head_comes_out_the_same_when_it_is_remembered() -> None:
@@ -269,7 +269,7 @@ def test_a_remembered_head_has_the_length_and_the_date_of_each_response() -> Non
 
 
 def test_a_head_with_what_is_not_remembered_is_not_remembered() -> None:
-    for name in writer.UNREMEMBERED_FIELDS - {b"content-length"}:
+    for name in writer.UNCACHED_FIELDS - {b"content-length"}:
         for _ in range(4):
             writer.whole_head(Response(200, [(name, b"s3cret")], b""), 0, b"GET", b"1.1", None, b"")
     assert b"s3cret" not in repr(writer._starts).encode()
@@ -290,11 +290,11 @@ def test_headers_that_can_be_looked_through_once_are_sent() -> None:
 
 
 def test_the_memory_of_heads_is_bounded() -> None:
-    for number in range(2 * writer.MAX_REMEMBERED_STARTS):
+    for number in range(2 * writer.MAX_CACHED_STARTS):
         for _ in range(2):
             writer.whole_head(Response(200, [(b"X-Number", b"%d" % number)]), 0, b"GET", b"1.1", None, b"")
-        assert len(writer._starts) <= writer.MAX_REMEMBERED_STARTS
-    long = [(b"X", b"x" * 200)] * (writer.MAX_REMEMBERED_START_BYTES // 200 + 1)
+        assert len(writer._starts) <= writer.MAX_CACHED_STARTS
+    long = [(b"X", b"x" * 200)] * (writer.MAX_CACHED_START_BYTES // 200 + 1)
     for _ in range(4):
         writer.whole_head(Response(200, long), 0, b"GET", b"1.1", None, b"")
     assert (200, tuple(long)) not in writer._starts
