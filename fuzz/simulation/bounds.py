@@ -18,6 +18,7 @@ from h1core.config import Limits
 from h1core.events import Data, Request
 from h1core.http1.body import ChunkedReader
 from h1core.http1.conn import Conn
+from h1core.http1.receiving import READING
 from h1core.http1.state import State
 
 from .invariants import Invariant, violated
@@ -86,6 +87,8 @@ def of_session(session: Session, world: World) -> Iterator[tuple[str, int, int]]
     if session.exchange is not None:
         waiting = sum(len(event.data) for event in session.exchange._inbox if type(event) is Data)
         yield "bytes wait for a coroutine", waiting, limits.max_buffer_bytes + world.read_ahead_bytes
+        is_read = session.conn._state in (State.RECEIVING, State.DUPLEX) and session.conn._demand is READING
+        yield "pieces wait for a coroutine while more is read", is_read and len(session.exchange._inbox), 0
     spool = session._collector._spool if session._collector is not None else None
     if spool is not None:
         assert isinstance(spool, BodySpool)

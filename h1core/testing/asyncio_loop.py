@@ -133,7 +133,7 @@ class AsyncioBackend:
         while not is_done() and left > 0:
             has_outside_work = self._has_outside_work
             self.settle()
-            if not has_outside_work:
+            if not (has_outside_work or self._has_outside_work):
                 return
             if not self._loop.wait_for_threads(POLL_INTERVAL_S):
                 left -= POLL_INTERVAL_S
@@ -160,7 +160,8 @@ class AsyncioBackend:
             next_at = self._loop.run_until_idle()
             if is_done():
                 return
-            if has_outside_work and self._loop.wait_for_threads(POLL_INTERVAL_S):
+            # Longer each time: the first jumps cost little, and a thread on a busy machine has its time before the last.
+            if has_outside_work and self._loop.wait_for_threads(POLL_INTERVAL_S * (1 + jumps / 10)):
                 continue
             if next_at < inf:
                 self._clock.now = max(self._clock.now, next_at)

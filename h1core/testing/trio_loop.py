@@ -123,7 +123,7 @@ class TrioBackend:
         while not is_done() and left > 0:
             has_threads = self._in_trio(self._runs_threads)
             self.settle()
-            if not has_threads:
+            if not has_threads and not self._in_trio(self._runs_threads):  # one may have ended, and another begun
                 return
             threading.Event().wait(POLL_INTERVAL_S)  # sleeps: nothing sets the event
             left -= POLL_INTERVAL_S
