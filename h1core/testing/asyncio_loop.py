@@ -81,7 +81,7 @@ class AsyncioBackend:
     """A server on asyncio whose sockets, selector and clock are fakes."""
 
     def __init__(self, handler: Any, threads: int, limits: Limits | None, timeouts: Timeouts | None) -> None:
-        self._threads_before = threading.active_count()
+        self._threads_before = frozenset(threading.enumerate())
         self._clock = FakeClock()
         self._loop = FakeTimeLoop(self._clock)
         self._network = MemoryNetwork(self._clock)
@@ -141,7 +141,7 @@ class AsyncioBackend:
     @property
     def _has_outside_work(self) -> bool:
         """Whether threads or descriptors may need real time."""
-        return threading.active_count() > self._threads_before or self._loop.watches_descriptors
+        return self._loop.watches_descriptors or not self._threads_before.issuperset(threading.enumerate())
 
     def wait(self, seconds: float) -> None:
         """Let the clock jump from timer to timer."""
@@ -160,7 +160,7 @@ class AsyncioBackend:
             next_at = self._loop.run_until_idle()
             if is_done():
                 return
-            # Longer each time: the first jumps cost little, and a thread on a busy machine has its time before the last.
+            # Longer each time: the first jumps are quick, and a thread on a busy machine has time enough.
             if has_outside_work and self._loop.wait_for_threads(POLL_INTERVAL_S * (1 + jumps / 10)):
                 continue
             if next_at < inf:
