@@ -175,14 +175,15 @@ def queue(length: int) -> Work:
     core = ServerCore(LIMITS, clock=time.monotonic, workers=1)
     conn = core.connection_opened()
     for _ in range(length):
-        assert core.request_ready(conn)
+        assert core.request_ready(conn, object())
 
     def work() -> None:
         [_] = conn.receive_data(GET)
-        assert core.request_ready(conn)
+        ticket = object()
+        assert core.request_ready(conn, ticket)
         assert not core.is_stale(time.monotonic())
         conn.send(OK)
-        core.request_done()
+        core.request_done(ticket)
         conn.data_sent(conn.output_bytes)
 
     return work

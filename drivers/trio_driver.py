@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final, TypeAlias, Unpack
 
 import trio
@@ -54,12 +55,8 @@ class Server(HostedServer):
 
     def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Serve in a new trio run until a drain is over or `stop` is called; call `started` once it serves."""
-
-        class Status(trio.TaskStatus[list[Any]]):
-            def started(self, value: list[Any] | None = None) -> None:
-                started()
-
-        trio.run(partial(self.serve, task_status=Status()))
+        status: Any = SimpleNamespace(started=lambda addresses=None: started())
+        trio.run(partial(self.serve, task_status=status))
 
     async def serve(self, *, task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a drain is over or `stop` is called; report the bound addresses through `task_status`.

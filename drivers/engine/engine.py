@@ -212,6 +212,8 @@ class Engine:
 
     def _handle_deadlines(self, seen_at: float, turns: int) -> None:
         """Handle deadlines that had passed at `seen_at`; `turns` is how many connections had a turn in this round."""
+        for job in self.core.backlog.overdue(seen_at):
+            self._workers.reject_overdue(job)  # type: ignore[union-attr, arg-type]  # it has admitted this Job
         for conn in self.core.due_connections(seen_at, turns):
             self.sessions[conn].pump(None)
         self._acceptor.is_stale = True  # a pause of accepting may be over
@@ -337,11 +339,6 @@ class Engine:
             return True
         has_asked = self._drain_asked or self._stop_asked or self._acceptor.is_stale
         return not (has_asked or self.unfinished or self.new_exchanges) and self._wait_s(None) != 0
-
-    @property
-    def dropped_jobs(self) -> int:
-        """How many requests the workers finished after their connections had gone."""
-        return self._workers.dropped_jobs if self._workers is not None else 0
 
     def close(self) -> None:
         """Cut every connection and free all resources; the engine is not used again. A second call does nothing."""

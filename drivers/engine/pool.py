@@ -40,7 +40,7 @@ class Job:
 
     __slots__ = (
         *"first is_counted is_over owner request source".split(),
-        *"_is_wanted _ready_at _work _written".split(),
+        *"_is_wanted _ready_at _unclaimed _work _written".split(),
     )
 
     def __init__(self, owner: object, request: Request, ready_at: float, work: Work) -> None:
@@ -49,6 +49,7 @@ class Job:
         self._ready_at = ready_at
         self._work = work
         self._is_wanted = True
+        self._unclaimed = {"job": True}
         self._written: WorkerSource | None = None  # if the handler writes before it returns
         self.first: Response | None = None
         """What to send first; None while the handler runs, and always when the request was stale."""
@@ -61,11 +62,15 @@ class Job:
 
     def run(self) -> None:
         """Run the handler, in a worker, unless the request was abandoned or is stale. Never raises."""
-        if self._is_wanted and not self._work.is_stale(self._ready_at):
+        if self._is_wanted and not self._work.is_stale(self._ready_at) and self.claim():
             self._run_handler()
         release(self.request)
         self.is_over = True
         self._work.post(self)
+
+    def claim(self) -> bool:
+        """Take the right to run the handler or to reject the request; return whether it was free. From any thread."""
+        return self._unclaimed.pop("job", False)  # atomic
 
     def abandon(self) -> None:
         """Drop the response; the engine calls this. Releases a worker that waits for the client. Never raises."""

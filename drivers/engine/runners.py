@@ -61,8 +61,6 @@ class WorkerRunner:
         core = engine.core
         self._work = Work(handler, core.is_stale, core.limits.max_output_bytes, workers.post)
         self._ready: list[Job] = []
-        self.dropped_jobs = 0
-        """How many requests the workers finished after their connections had gone."""
 
     @property
     def has_ready_jobs(self) -> bool:
@@ -71,13 +69,15 @@ class WorkerRunner:
 
     def answer(self, session: Session, request: Request) -> None:
         """Queue the request for `submit_jobs`, or reject it with a 503."""
-        session.began_at = self._engine.clock()
-        if not self._engine.core.request_ready(session.conn):
+        engine = self._engine
+        session.began_at = engine.clock()
+        job = Job(session, request, session.began_at, self._work)
+        if not engine.core.request_ready(session.conn, job):
             self._reject_overload(session, request)
-            release(request)
             return
-        session.job = Job(session, request, session.began_at, self._work)
-        self._ready.append(session.job)
+        session.job = job
+        self._ready.append(job)
+        engine.deadline_at = min(engine.deadline_at, session.began_at + engine.core.timeouts.queue_timeout)
 
     def submit_jobs(self) -> None:
         """Submit the requests that wait to the workers.
@@ -93,6 +93,11 @@ class WorkerRunner:
         for job in self._workers.take_posted():
             self._on_job_changed(job)
 
+    def reject_overdue(self, job: Job) -> None:
+        """Answer a request with a 503 because no worker has begun it in time. Never raises."""
+        if isinstance(job.owner, Session) and job.owner.job is job and job.claim():
+            self._on_job_changed(job)
+
     def close(self) -> None:
         """Take the last results, and let the workers end."""
         self.take_results()
@@ -105,8 +110,7 @@ class WorkerRunner:
         is_gone = session.conn not in self._engine.sessions
         if job.is_over and not job.is_counted:
             job.is_counted = True
-            self._engine.core.request_done()
-            self.dropped_jobs += is_gone
+            self._engine.core.request_done(job, is_gone=is_gone)
         if not is_gone:
             try:
                 if job is session.job:
@@ -129,6 +133,7 @@ class WorkerRunner:
 
     def _reject_overload(self, session: Session, request: Request) -> None:
         session.begin_response(request, own_response(request, overload_response()), None)
+        release(request)
 
 
 class CoroutineRunner:

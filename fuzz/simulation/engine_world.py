@@ -208,6 +208,8 @@ class EngineDriver:
         engine = self.engine
         if self.pool is not None and self.pool.has_unseen:
             violated(Invariant.NOT_OVERLOOKED, "a worker has something to say, and the engine was not woken")
+        if self.pool is not None:
+            self.pool.see_queue(self.world.clock.now - self.world.swarm.timeouts.queue_timeout)
         if engine._drain_asked or engine._stop_asked:
             violated(Invariant.NOT_OVERLOOKED, "the server was told to end, and sleeps")
         if engine.new_exchanges:

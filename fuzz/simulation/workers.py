@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from h1core.drivers.engine.pool import Job, Pool
 from h1core.drivers.engine.responses import release
+from h1core.drivers.engine.session import Session
 
 from .fibers import Fiber
 from .invariants import Invariant, violated
@@ -155,6 +156,14 @@ class SimPool(Pool):
         """Requests that were admitted, and that the loop does not know to be over."""
         self._submitted = [job for job in self._submitted if not job.is_counted]
         return len(self._submitted)
+
+    def see_queue(self, since: float) -> None:
+        """No request has waited for a worker since then that is still to be answered."""
+        for job in self._queue:
+            session = job.owner
+            assert isinstance(session, Session)
+            if session.job is job and session.began_at < since:
+                violated(Invariant.OWING, "a request waits for a worker longer than it may")
 
     def kill_all(self) -> None:
         for fiber in list(self.fibers):

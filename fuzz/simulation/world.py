@@ -32,7 +32,7 @@ from .scripts import Scripts
 from .story import Story
 from .swarm import Swarm, draw_swarm
 from .trace import WORLD, Trace
-from .watched import WatchedConn
+from .watched import ROUNDING_S, WatchedConn
 
 START = 1000.0
 MOST_SPINS = 6
@@ -293,7 +293,9 @@ class World:
     def _is_overloaded(self, conn: WatchedConn) -> bool:
         swarm = self.swarm
         is_full = self.driver.core.backlog.outstanding >= swarm.threads + swarm.limits.max_queued_requests
-        return swarm.threads > 0 and (is_full or self.clock.now - conn.whole_at > swarm.timeouts.queue_timeout)
+        return swarm.threads > 0 and (
+            is_full or self.clock.now - conn.whole_at >= swarm.timeouts.queue_timeout - ROUNDING_S
+        )
 
     # Steps of the driver
 

@@ -5,6 +5,7 @@ the client can try elsewhere. One that has waited too long is answered 503, too,
 up. Only requests count, never idle connections.
 """
 
+from collections.abc import Hashable
 from math import ceil
 from typing import Final
 
@@ -18,31 +19,55 @@ RETRY_AFTER_S: Final = 1
 class Backlog:
     """Counts the requests that workers have, or will get. Never raises, never blocks.
 
-    `admit` and `done` are for the loop's thread only; `is_stale` may be called by any, because it changes nothing.
+    All but `is_stale`, which changes nothing, belong to the engine's thread. A `ticket` stands for one request.
     """
 
-    __slots__ = ("_max_outstanding", "_queue_timeout", "outstanding", "shed")
+    __slots__ = ("_admitted_at", "_max_outstanding", "_queue_timeout", "dropped", "outstanding", "shed")
 
     def __init__(self, workers: int, max_queued_requests: int, queue_timeout: float) -> None:
         self._max_outstanding = workers + max_queued_requests
         self._queue_timeout = queue_timeout
+        self._admitted_at: dict[Hashable, float] = {}
+        """When each request was admitted, in that order, until it is done or has been returned by `overdue`."""
         self.outstanding = 0
         """Requests that were admitted and are not done."""
         self.shed = 0
         """Requests that were rejected so far, for either reason."""
+        self.dropped = 0
+        """Requests that workers finished after their connections had gone."""
 
-    def admit(self) -> bool:
+    def admit(self, ticket: Hashable, now: float) -> bool:
         """Count one more request if there is room. Returns whether a worker will get it."""
         if self.outstanding >= self._max_outstanding:
             self.shed += 1
             return False
         self.outstanding += 1
+        self._admitted_at[ticket] = now
         return True
 
-    def done(self) -> None:
-        """Uncount a request that a worker has finished, or found stale."""
+    def done(self, ticket: Hashable, *, is_gone: bool = False) -> None:
+        """Uncount a request that a worker has finished, or found stale. `is_gone`: its connection has ended."""
         assert self.outstanding > 0
         self.outstanding -= 1
+        self.dropped += is_gone
+        self._admitted_at.pop(ticket, None)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """The instant at which `overdue` may return a request, or None."""
+        at = next(iter(self._admitted_at.values()), None)
+        return None if at is None else at + self._queue_timeout
+
+    def overdue(self, now: float) -> list[Hashable]:
+        """The requests that were admitted `queue_timeout` ago, each once. A worker may have one by now; one that is
+        still in the queue has waited too long.
+        """
+        tickets: list[Hashable] = []
+        while (deadline := self.next_deadline) is not None and deadline <= now:
+            ticket = next(iter(self._admitted_at))
+            del self._admitted_at[ticket]
+            tickets.append(ticket)
+        return tickets
 
     def is_stale(self, queued_at: float, now: float) -> bool:
         """Whether a request that was admitted at `queued_at` has waited too long to be started now."""

@@ -3,7 +3,7 @@
 Each engine has exactly one. The engine reports facts and asks questions; `ServerCore` never calls a driver.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from typing import Final
 
 from h1core.config import Limits, Timeouts
@@ -26,7 +26,8 @@ class ServerCore:
 
     - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
       `request_stale`, `request_done`, `background_begins`, `background_done`, `begin_drain`.
-    - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `phase`, `connections`.
+    - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `backlog.overdue`,
+      `phase`, `connections`.
 
     `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are passed to each connection. `workers` is the number of
     worker threads, 0 without a pool.
@@ -97,11 +98,11 @@ class ServerCore:
         """Pause accepting for a moment, because it failed for lack of descriptors or memory."""
         self._admission.out_of_resources(self._clock())
 
-    def request_ready(self, conn: Conn) -> bool:
-        """Admit a whole request. Returns whether a worker will get it; if not, answer with `overload_response`, which
-        is the last response of the connection.
+    def request_ready(self, conn: Conn, ticket: Hashable) -> bool:
+        """Admit a whole request, which later calls name by its `ticket`. Returns whether a worker will get it; if not,
+        answer with `overload_response`, which is the last response of the connection.
         """
-        if self.backlog.admit():
+        if self.backlog.admit(ticket, self._clock()):
             return True
         conn.close_after_response(CloseReason.OVERLOADED)
         return False
@@ -111,9 +112,9 @@ class ServerCore:
         self.backlog.shed += 1
         conn.close_after_response(CloseReason.OVERLOADED)
 
-    def request_done(self) -> None:
+    def request_done(self, ticket: Hashable, *, is_gone: bool = False) -> None:
         """Uncount an admitted request: its worker is free again, whatever happened to the connection."""
-        self.backlog.done()
+        self.backlog.done(ticket, is_gone=is_gone)
 
     def background_begins(self) -> bool:
         """Count an application that goes on after its response. Returns whether its connection may go on beside it.
@@ -153,9 +154,9 @@ class ServerCore:
 
     @property
     def next_deadline(self) -> float | None:
-        """The instant of the next deadline, of a connection or of accepting, or None; it may have passed."""
-        instants = [at for at in (self._deadlines.next, self._admission.next_deadline) if at is not None]
-        return min(instants, default=None)
+        """The instant of the next deadline, of a connection, a queued request or accepting, or None; it may be past."""
+        instants = self._deadlines.next, self._admission.next_deadline, self.backlog.next_deadline
+        return min((at for at in instants if at is not None), default=None)
 
     @property
     def drain_deadline(self) -> float | None:

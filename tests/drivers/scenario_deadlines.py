@@ -278,7 +278,7 @@ DEADLINES = [
         window_bytes=20_000,
     ),
     Row(
-        "queue_timeout: a request that has waited too long is not run",
+        "queue_timeout: a request that no worker begins in time is answered then, and is not run",
         (
             Send(get(b"/0")),
             Called(1),
@@ -286,15 +286,18 @@ DEADLINES = [
             Send(get(b"/1"), client=1),
             Asked(2),
             Connect(),  # whose end says that the time has passed
-            Wait(12),
+            Wait(9.75),
+            StillOpen(client=1),
+            Wait(0.25),
+            Gets(OVERLOADED, client=1),  # while the worker is still busy
+            Wait(1),
             SeesEnd(client=2),
             Release(),
             Gets(ok(b"/0")),
-            Gets(OVERLOADED, client=1),
         ),
         (KEPT, lingers(CloseReason.OVERLOADED), lingers(CloseReason.HEAD_TIMEOUT)),
         target,
-        timeouts={"queue_timeout": 10, "head_timeout": 12},
+        timeouts={"queue_timeout": 10, "head_timeout": 11},
         due=("queue_timeout", "head_timeout"),
         is_held=True,
         kinds=THREADS,

@@ -61,7 +61,7 @@ def outstanding(world: World) -> int:
 
 
 def dropped(world: World) -> int:
-    return world.server.engine.dropped_jobs
+    return world.server.core.backlog.dropped
 
 
 # Requests to workers, responses back.
@@ -376,7 +376,7 @@ def test_a_completion_after_its_client_has_reset_goes_nowhere(
 
 def test_a_completion_after_the_end_of_a_drain_is_dropped_and_counted(make_world: MakeWorld) -> None:
     """The last one that a draining server waits for; `tick` does no more, so `close` looks."""
-    world = make_world(threads=1)
+    world = make_world(threads=1, timeouts=Timeouts(queue_timeout=HOUR_S))
     client = asking(world)
     drain_deadline(world, client)
     assert world.phase() is Phase.STOPPED
@@ -607,7 +607,7 @@ def test_a_stream_of_a_worker_is_finished_by_a_drain(make_world: MakeWorld) -> N
 def test_a_handler_that_never_returns_delays_nobody_and_ends_with_the_drain(make_world: MakeWorld) -> None:
     world = make_world(threads=2)
     stuck = asking(world)
-    world.workers.jobs.clear()  # a thread has it, and will not give it back
+    assert world.workers.jobs.popleft().claim()  # a thread has it, and will not give it back
     for _ in range(5):
         other = asking(world, LAST_GET)
         world.work()

@@ -156,7 +156,7 @@ def test_two_hundred_requests_over_ten_connections_are_all_answered_right(
 
     in_threads(10, ask)
     running.drain()
-    assert running.server.engine.dropped_jobs == 0
+    assert running.server.core.backlog.dropped == 0
     assert running.server.core.backlog.outstanding == 0
     assert running.server.core.backlog.shed == 0
     assert error_lines(caplog) == []
@@ -218,7 +218,7 @@ def test_a_client_that_goes_in_the_middle_of_a_stream_releases_the_worker(
     with running.connect() as other:
         assert [answer.status for answer in answers(exchange(other, GET))] == [200]
     running.drain()
-    assert running.server.engine.dropped_jobs == 1
+    assert running.server.core.backlog.dropped == 1
     assert running.server.core.backlog.outstanding == 0
 
 
@@ -231,7 +231,7 @@ def test_a_client_that_stops_reading_a_stream_releases_the_worker_at_the_write_d
         wait_for(endless.closed)
         assert [answer.status for answer in answers(exchange(other, GET))] == [200]
     running.drain()
-    assert running.server.engine.dropped_jobs == 1
+    assert running.server.core.backlog.dropped == 1
     assert running.server.core.backlog.outstanding == 0
 
 
@@ -293,7 +293,7 @@ def test_a_drain_waits_for_a_worker(serve: Serve) -> None:
         [answer] = answers(read_to_end(sock))
     assert (answer.status, answer.fields["connection"]) == (200, "close")
     running.drain()
-    assert running.server.engine.dropped_jobs == 0
+    assert running.server.core.backlog.dropped == 0
 
 
 def test_requests_past_the_queue_are_turned_away_while_all_workers_are_held(serve: Serve) -> None:

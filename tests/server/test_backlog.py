@@ -11,29 +11,29 @@ from h1core.server.backlog import Backlog, overload_response
 def test_as_many_are_admitted_as_run_and_may_wait(workers: int, queued: int) -> None:
     backlog = Backlog(workers, queued, 10.0)
     most = workers + queued
-    assert [backlog.admit() for _ in range(most - 1)] == [True] * (most - 1)
+    assert [backlog.admit(number, 0.0) for number in range(most - 1)] == [True] * (most - 1)
     assert (backlog.outstanding, backlog.shed) == (most - 1, 0)
-    assert backlog.admit()
+    assert backlog.admit("last", 0.0)
     assert (backlog.outstanding, backlog.shed) == (most, 0)
-    assert not backlog.admit()
+    assert not backlog.admit("one more", 0.0)
     assert (backlog.outstanding, backlog.shed) == (most, 1)
 
 
 def test_one_that_is_done_makes_room_for_one() -> None:
     backlog = Backlog(1, 1, 10.0)
-    assert [backlog.admit() for _ in range(3)] == [True, True, False]
-    backlog.done()
+    assert [backlog.admit(ticket, 0.0) for ticket in (0, 1, 2)] == [True, True, False]
+    backlog.done(0)
     assert backlog.outstanding == 1
-    assert [backlog.admit() for _ in range(2)] == [True, False]
-    backlog.done()
-    backlog.done()
+    assert [backlog.admit(ticket, 0.0) for ticket in (3, 4)] == [True, False]
+    backlog.done(1)
+    backlog.done(3)
     assert (backlog.outstanding, backlog.shed) == (0, 2)
 
 
 def test_more_cannot_be_done_than_were_admitted() -> None:
     backlog = Backlog(1, 1, 10.0)
     with pytest.raises(AssertionError):
-        backlog.done()
+        backlog.done(0)
 
 
 @pytest.mark.parametrize(("now", "is_stale"), [(100.0, False), (109.5, False), (110.0, False), (110.5, True)])
@@ -58,3 +58,20 @@ def test_who_is_turned_away_is_told_to_come_back_in_a_second_by_default() -> Non
 def test_who_asked_for_a_head_gets_a_head() -> None:
     first, pieces = first_part(Request(b"HEAD", b"/", ()), overload_response())
     assert (first.status, first.body, pieces) == (503, b"", None)
+
+
+def test_each_that_has_waited_its_time_is_overdue_once_and_in_order() -> None:
+    backlog = Backlog(1, 9, 10.0)
+    assert backlog.overdue(1e9) == []
+    for ticket, at in (("a", 0.0), ("b", 1.0), ("c", 1.0), ("d", 5.0)):
+        assert backlog.admit(ticket, at)
+    assert backlog.next_deadline == 10.0
+    assert backlog.overdue(9.9) == []
+    backlog.done("b")
+    assert backlog.overdue(11.0) == ["a", "c"]
+    assert backlog.overdue(11.0) == []
+    assert backlog.next_deadline == 15.0
+    assert backlog.outstanding == 3, "they are done when their workers are"
+    for ticket in ("a", "c", "d"):
+        backlog.done(ticket, is_gone=ticket == "c")
+    assert (backlog.next_deadline, backlog.outstanding, backlog.dropped) == (None, 0, 1)
