@@ -175,12 +175,12 @@ def queue(length: int) -> Work:
     core = ServerCore(LIMITS, clock=time.monotonic, workers=1)
     conn = core.connection_opened()
     for _ in range(length):
-        assert core.request_ready(conn, object())
+        assert core.request_ready(conn, object(), time.monotonic())
 
     def work() -> None:
         [_] = conn.receive_data(GET)
         ticket = object()
-        assert core.request_ready(conn, ticket)
+        assert core.request_ready(conn, ticket, time.monotonic())
         assert not core.is_stale(time.monotonic())
         conn.send(OK)
         core.request_done(ticket)

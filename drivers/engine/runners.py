@@ -3,6 +3,7 @@
 A runner gets each request of each session, and begins its response.
 """
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from h1core.app.exchange import StreamingHandler, on_exchange
@@ -72,12 +73,12 @@ class WorkerRunner:
         engine = self._engine
         session.began_at = engine.clock()
         job = Job(session, request, session.began_at, self._work)
-        if not engine.core.request_ready(session.conn, job):
+        if not engine.core.request_ready(session.conn, job, session.began_at):
             self._reject_overload(session, request)
             return
         session.job = job
         self._ready.append(job)
-        engine.deadline_at = min(engine.deadline_at, session.began_at + engine.core.timeouts.queue_timeout)
+        engine.deadline_at = min(engine.deadline_at, engine.core.backlog.next_deadline or inf)
 
     def submit_jobs(self) -> None:
         """Submit the requests that wait to the workers.

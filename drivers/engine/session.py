@@ -133,11 +133,9 @@ class Session:
 
     def read(self) -> list[Event] | None:
         """Read once, and return the events; None when nothing may be read now."""
-        return (
-            self.io.receive(self.conn.receive_bytes)
-            if self._wants_read() and not self._waits_for_background()
-            else None
-        )
+        if not self._wants_read() or self._waits_for_background():
+            return None
+        return self.io.receive(self.conn.receive_bytes)
 
     def _wants_read(self) -> bool:
         """Whether input is wanted now. While a coroutine has a whole request, none is, unless one of its tasks waits

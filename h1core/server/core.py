@@ -98,11 +98,11 @@ class ServerCore:
         """Pause accepting for a moment, because it failed for lack of descriptors or memory."""
         self._admission.out_of_resources(self._clock())
 
-    def request_ready(self, conn: Conn, ticket: Hashable) -> bool:
-        """Admit a whole request, which later calls name by its `ticket`. Returns whether a worker will get it; if not,
-        answer with `overload_response`, which is the last response of the connection.
+    def request_ready(self, conn: Conn, ticket: Hashable, now: float) -> bool:
+        """Admit a request that was whole at `now`; later calls name it by its `ticket`. Returns whether a worker will
+        get it; if not, answer with `overload_response`, which is the last response of the connection.
         """
-        if self.backlog.admit(ticket, self._clock()):
+        if self.backlog.admit(ticket, now):
             return True
         conn.close_after_response(CloseReason.OVERLOADED)
         return False
