@@ -76,7 +76,7 @@ class ConnectionIO:
             return False
         except FileFailed as error:
             logger.error("a file cannot be sent to its end, its connection is cut: %s", error)
-            conn.abort(CloseReason.APPLICATION_FAILED)
+            conn.cut_response(CloseReason.APPLICATION_FAILED, unsendable=True)
             return False
         conn.data_sent(sent)
         return has_room

@@ -173,7 +173,7 @@ class EngineExchange(Exchange):
         session = self._session
         if self._progress is BEGUN and session.conn.state is not CLOSED:
             logger.error("the response to %s is cut: its handler ended before its end", request_line(self.request))
-            session.conn.abort(CloseReason.APPLICATION_FAILED)
+            session.conn.cut_response(CloseReason.APPLICATION_FAILED)
         release(self.request)
         on_over = self._engine.detached.pop(self, None)
         if on_over is not None:

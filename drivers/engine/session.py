@@ -241,11 +241,14 @@ class Session:
         """Send more of the body; return whether more may follow at once. A failure cuts the connection."""
         source = self.source
         assert source is not None
+        if self.conn.state in OVER:
+            self.end_source()
+            return False
         try:
             state = send_pieces(self.conn, source, self._engine.core.limits.max_output_bytes)
         except (Exception, SystemExit):
             logger.exception("the handler's body failed; the connection to %s is cut", address_text(self.peer))
-            self.conn.abort(CloseReason.APPLICATION_FAILED)
+            self.conn.cut_response(CloseReason.APPLICATION_FAILED)
             state = END
         if state is END:
             self.end_source()

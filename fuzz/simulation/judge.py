@@ -42,6 +42,9 @@ SAID: Final = (
 GIVEN_UP: Final = (CloseReason.PEER_CLOSED, CloseReason.BODY_TIMEOUT, CloseReason.REFUSED)
 """Why an application may be told in the middle of its response that its client has left, and so not end it."""
 
+TRUNCATED: Final = (CloseReason.APPLICATION_FAILED,)
+"""Why a response may end in its middle, where everybody sees that it does."""
+
 LONG: Final = Timeouts(head_timeout=1e9, body_timeout=1e9)
 H11_READS: Final = 4
 H11_END: Final = h11.EndOfMessage()
@@ -72,7 +75,9 @@ class Judge:
             try:
                 received.end()
             except Unreadable as error:
-                violated(Invariant.READABLE, f"{error}; {self._why()}", self.lane)
+                ended_in_order = False
+                if conn is None or conn.close_reason not in TRUNCATED:
+                    violated(Invariant.READABLE, f"{error}; {self._why()}", self.lane)
         if conn is None:
             if peer.client.received:
                 violated(Invariant.IN_ORDER, "somebody who was never let in got bytes", self.lane)
@@ -227,7 +232,8 @@ class Judge:
             )
         if response.is_complete and plan.cuts and plan.length != len(body) and response.method != b"HEAD":
             violated(Invariant.READABLE, f"the response to {plan.number} was cut, and looks complete", self.lane)
-        if not response.is_complete and self.stream.has_fin and not self._was_cut():
+        is_truncated = self.conn is not None and self.conn.close_reason in TRUNCATED
+        if not response.is_complete and self.stream.has_fin and not self._was_cut() and not is_truncated:
             violated(Invariant.READABLE, f"the response to {plan.number} ends in its middle", self.lane)
 
     def _see_own_answer(self, response: Heard, sent: Sent, received: Received | None, conn: WatchedConn) -> None:
@@ -278,6 +284,9 @@ class Judge:
         is_allowed = reason in CUT_SHORT or self.world.was_stopped or is_late or is_cut_off
         if self.stream.resets_on_close and not is_allowed and not self.peer.is_gone:
             violated(Invariant.GENTLE_END, f"a reset for {reason and reason.name}", self.lane)
+        is_framed = last is not None and not last.is_complete and not last.until_close
+        if self.stream.resets_on_close and reason is CloseReason.APPLICATION_FAILED and is_framed:
+            violated(Invariant.GENTLE_END, "a reset for a response that everybody sees to be cut", self.lane)
         if last is not None and last.says_close and conn.state is State.HEAD:
             violated(Invariant.CAUSE, "a connection goes on that said that it would not", self.lane)
         if reason is CloseReason.APPLICATION_FAILED and not self._is_somebody_to_blame(conn):

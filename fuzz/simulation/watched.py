@@ -142,6 +142,10 @@ class WatchedConn(Conn):
         super().abort(reason)
         self._look("abort")
 
+    def cut_response(self, reason: CloseReason, *, unsendable: bool = False) -> None:
+        super().cut_response(reason, unsendable=unsendable)
+        self._look("cut_response")
+
     def begin_drain(self) -> None:
         self.asked_to_drain = True
         super().begin_drain()

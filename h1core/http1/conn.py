@@ -23,7 +23,7 @@ from h1core.events import (
 from h1core.http1 import writer
 from h1core.http1.buffer import ReceiveBuffer
 from h1core.http1.date import DateField
-from h1core.http1.lifecycle import CLOSED, ENDING, HEAD
+from h1core.http1.lifecycle import CLOSED, ENDING, HEAD, STREAMS
 from h1core.http1.output import SMALL_BYTES, Buffer, as_buffer
 from h1core.http1.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
 from h1core.http1.state import TABLE, CloseReason, State, Step
@@ -43,7 +43,7 @@ class Conn(Receiving):
       never raise because of what a peer did.
     - In from the application and the server: `send`, `switch_protocols`, which raise LocalError when they are out of
       turn, and then have changed nothing; `resume_body`, `pause_body`, `close_after_response`, `begin_drain`, `abort`,
-      `release_buffer`, which never raise.
+      `cut_response`, `release_buffer`, which never raise.
     - Out: `next_events`, `data_to_send`, `file_to_send`, `data_sent`.
     - Questions: `wants_read`, `receive_bytes`, `owes_continue`, `output_bytes`, `next_deadline`, `is_idle`, `state`,
       `close_reason`, `disposition`.
@@ -165,6 +165,22 @@ class Conn(Receiving):
             self._requests_left = 1
         else:
             self.close_after_response(CloseReason.DRAINING)
+
+    def cut_response(self, reason: CloseReason, *, unsendable: bool = False) -> None:
+        """End the connection in the middle of a response. Never raises.
+
+        Where the framing shows that the body is not whole (RFC 9112 §8), queued bytes are written, and the peer gets
+        time to read them, as after a last response. Where the end of the connection would look like the end of the
+        body, and when there is no response in progress, this is `abort`. `unsendable` drops the queued bytes, because
+        they come from a file that cannot be read.
+        """
+        if self._state not in STREAMS or self._body_writer is None or not self._body_writer.shows_its_end:
+            self.abort(reason)
+            return
+        if unsendable:
+            self._out.clear()
+            self._timers.write = NEVER
+        self._end(reason, self._clock())
 
     # Responses
 

@@ -19,9 +19,9 @@ below can occur, and naming them is shorter than joining two tables and excludin
           | RESPONSE     RESPONSE_END      |    BODY_END
           +-----------> DRAINING <---------+ ------------> HEAD
 
-        HEAD, RECEIVING and DRAINING also have END -> ENDING; every state but CLOSED has CLOSE -> CLOSED.
-        HANDLING also has SWITCH -> SWITCHED. RECEIVING and HANDLING stay as they are by INFORMATIONAL, DUPLEX and
-        RESPONDING by RESPONSE_DATA.
+        HEAD, RECEIVING, DUPLEX, RESPONDING and DRAINING also have END -> ENDING; every state but CLOSED has
+        CLOSE -> CLOSED. HANDLING also has SWITCH -> SWITCHED. RECEIVING and HANDLING stay as they are by INFORMATIONAL,
+        DUPLEX and RESPONDING by RESPONSE_DATA.
 
 Three rules keep the table small.
 
@@ -91,7 +91,7 @@ class Step(IntEnum):
     GIVE_UP_BODY = 9
     """The rest of the body will not be read, and the response is in progress."""
     END = 10
-    """No further request; flush and linger."""
+    """No further request, and no more of a response in progress; flush and linger."""
     CLOSE = 11
     """No further byte."""
 
@@ -123,11 +123,13 @@ TABLE: Final[dict[State, dict[Step, State]]] = {
         Step.GIVE_UP_BODY: State.RESPONDING,
         Step.RESPONSE_DATA: State.DUPLEX,
         Step.RESPONSE_END: State.DRAINING,
+        Step.END: State.ENDING,
         Step.CLOSE: State.CLOSED,
     },
     State.RESPONDING: {
         Step.RESPONSE_DATA: State.RESPONDING,
         Step.RESPONSE_END: State.HEAD,
+        Step.END: State.ENDING,
         Step.CLOSE: State.CLOSED,
     },
     State.DRAINING: {

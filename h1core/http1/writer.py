@@ -274,6 +274,11 @@ class BodyWriter:
         self._kind = framing.kind
         self._left = framing.length
 
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether a peer can tell a whole body from one that is cut off."""
+        return self._kind is not Kind.UNTIL_CLOSE
+
     def data(self, data: Buffer | FileSlice) -> list[Buffer | FileSlice]:
         """Encode a piece. A large one is not copied."""
         size = len(data)

@@ -408,8 +408,8 @@ RESPONSES = [
     ),
     Row(
         "a stream raises after its first piece",
-        (Send(GET + GET), GetsPart(chunked([b"one"])[:-5])),
-        cuts(CloseReason.APPLICATION_FAILED),
+        (Send(GET + GET), Gets(chunked([b"one"])[:-5])),
+        lingers(CloseReason.APPLICATION_FAILED),
         Streaming((b"one",), raises=RuntimeError("as it should")),
     ),
     Row(
@@ -420,20 +420,20 @@ RESPONSES = [
     ),
     Row(
         "a stream is longer than it says",
-        (Send(GET), GetsPart(lines(b"HTTP/1.1 200 OK", b"Content-Length: 5", DATE) + b"one")),
-        cuts(CloseReason.APPLICATION_FAILED),
+        (Send(GET), Gets(lines(b"HTTP/1.1 200 OK", b"Content-Length: 5", DATE) + b"one")),
+        lingers(CloseReason.APPLICATION_FAILED),
         Streaming((b"one", b"two"), (b"Content-Length", b"5")),
     ),
     Row(
         "a stream is shorter than it says",
-        (Send(GET), GetsPart(lines(b"HTTP/1.1 200 OK", b"Content-Length: 7", DATE) + b"onetwo")),
-        cuts(CloseReason.APPLICATION_FAILED),
+        (Send(GET), Gets(lines(b"HTTP/1.1 200 OK", b"Content-Length: 7", DATE) + b"onetwo")),
+        lingers(CloseReason.APPLICATION_FAILED),
         Streaming((b"one", b"two"), (b"Content-Length", b"7")),
     ),
     Row(
         "a stream yields what is not bytes",
-        (Send(GET), GetsPart(chunked([b"one"])[:-5])),
-        cuts(CloseReason.APPLICATION_FAILED),
+        (Send(GET), Gets(chunked([b"one"])[:-5])),
+        lingers(CloseReason.APPLICATION_FAILED),
         Streaming((b"one", "two")),
     ),
 ]

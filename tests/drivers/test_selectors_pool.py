@@ -297,7 +297,8 @@ def test_a_stream_that_fails_is_cut_and_logged_with_its_cause(
     world = make_world(stream, threads=1)
     client, other = asking(world), asking(world, LAST_GET)
     world.work()
-    assert client.sees_reset
+    assert client.sees_end
+    assert not client.sees_reset
     [line] = error_lines(caplog)
     assert "the handler's body failed" in line
     assert "ValueError: the database is gone" in caplog.text
@@ -322,7 +323,8 @@ def test_a_stream_of_the_wrong_length_is_cut(make_world: MakeWorld, caplog: pyte
     world = make_world(lambda request: Response(200, [(b"content-length", b"15")], stream.pieces()), threads=1)
     client = asking(world)
     world.work()
-    assert client.sees_reset
+    assert client.sees_end
+    assert not client.sees_reset
     assert len(error_lines(caplog)) == 1
     assert outstanding(world) == 0
 

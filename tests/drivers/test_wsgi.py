@@ -219,7 +219,8 @@ def test_what_fails_later_cuts_the_connection(
     served = serve(returning(body, ("Content-Length", length)))
     client = served.connect(GET)
     served.settle()
-    assert client.sees_reset
+    assert client.sees_end
+    assert not client.sees_reset
     assert body.closed == 1
     assert [line.split(";")[0] for line in error_lines(caplog)] == ["the handler's body failed"]
     assert says in caplog.text
@@ -239,7 +240,8 @@ def test_an_error_after_the_head_raises_in_the_application_and_cuts(
     served = serve(app)
     client = served.connect(GET)
     served.settle()
-    assert client.sees_reset
+    assert client.sees_end
+    assert not client.sees_reset
     assert "ValueError: the cause" in caplog.text
 
 

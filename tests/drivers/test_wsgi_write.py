@@ -118,7 +118,8 @@ def test_what_fails_cuts_a_response_that_has_begun_and_is_a_500_before(
     served.settle()
     [line] = error_lines(caplog)
     if served.threads:
-        assert client.sees_reset
+        assert client.sees_end
+        assert not client.sees_reset
         assert line.startswith("the handler's body failed; the connection to ")
     else:
         assert told(client.read()) == [(500, b"The application failed.\n")]
@@ -137,7 +138,8 @@ def test_an_application_that_exits_in_a_worker_ends_its_request_only(
     world.tick(2)
     world.work()
     world.tick(2)
-    assert client.sees_reset
+    assert client.sees_end
+    assert not client.sees_reset
     assert "SystemExit: the cause" in caplog.text
 
 
@@ -155,7 +157,8 @@ def test_a_body_of_another_length_than_was_said_cuts_the_connection(
     served = serve(writing(*pieces, result=body, headers=[("Content-Length", str(length))]))
     client = served.connect(GET)
     served.settle()
-    assert client.sees_reset
+    assert client.sees_end
+    assert not client.sees_reset
     assert len(error_lines(caplog)) == 1
     assert says in caplog.text
     assert body.closed == 1
@@ -232,7 +235,7 @@ def test_the_result_is_closed_once_also_when_it_fails(serve: Serve, caplog: pyte
         served = serve(writing(b"one", result=body))
         client = served.connect(GET)
         served.settle()
-        assert client.sees_reset == body.fails
+        assert client.sees_end == body.fails
     assert [body.closed for body in bodies] == [1, 1, 1]
     assert len(error_lines(caplog)) == 2
 

@@ -361,3 +361,51 @@ def test_an_aborted_connection_wants_nothing_and_says_why() -> None:
     conn.abort(CloseReason.APPLICATION_FAILED)
     with local_error(conn, "the connection is CLOSED because the application failed in the middle of its response"):
         conn.send(OK)
+
+
+# Cut in the middle.
+
+CLOSE_DELIMITED = Response(200, (), None)
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"), [(STREAMED, b"4\r\nhalf\r\n"), (Response(200, [(b"Content-Length", b"9")], None), b"half")]
+)
+def test_a_response_that_is_cut_shows_it_and_its_client_can_read_what_was_sent(head: Response, piece: bytes) -> None:
+    conn = a_conn()
+    play(conn, GET)
+    conn.send(head)
+    conn.send(Data(b"half"))
+    conn.cut_response(CloseReason.APPLICATION_FAILED)
+    assert (conn.state, conn.disposition, conn.close_reason) == (State.ENDING, KEEP, CloseReason.APPLICATION_FAILED)
+    assert flush(conn).endswith(piece)
+    assert conn.disposition is LINGER
+    assert play(conn, b"") == []
+    assert conn.disposition is CLOSE
+
+
+def test_where_the_end_would_look_like_that_of_the_body_the_cut_is_a_reset() -> None:
+    conn = a_conn()
+    play(conn, OLD_GET)
+    conn.send(CLOSE_DELIMITED)
+    conn.send(Data(b"half"))
+    conn.cut_response(CloseReason.APPLICATION_FAILED)
+    assert (conn.state, conn.disposition) == (State.CLOSED, ABORT)
+
+
+@pytest.mark.parametrize(
+    "state", [state for state in State if state not in (State.DUPLEX, State.RESPONDING, State.CLOSED)]
+)
+def test_without_a_response_in_progress_a_cut_is_an_abort(state: State) -> None:
+    conn = conn_at(state)
+    conn.cut_response(CloseReason.APPLICATION_FAILED)
+    assert (conn.state, conn.disposition) == (State.CLOSED, ABORT)
+
+
+def test_bytes_of_a_file_that_cannot_be_read_are_dropped() -> None:
+    conn = a_conn()
+    play(conn, GET)
+    conn.send(STREAMED)
+    conn.send(Data(b"unsendable"))
+    conn.cut_response(CloseReason.APPLICATION_FAILED, unsendable=True)
+    assert (conn.output_bytes, conn.disposition) == (0, LINGER)
