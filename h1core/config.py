@@ -72,6 +72,11 @@ class Limits:
     max_memory_body_bytes: int = 512 * KIB
     """A request body in memory; ordinary forms and JSON stay below, uploads do not. Then: a temporary file."""
 
+    max_spooled_response_bytes: int = 64 * MIB
+    """How far a worker thread may run ahead of a client that takes a streamed body slowly; a temporary file keeps it.
+    Then: the worker waits for the client, as long as not more than half of the workers do; beyond that, the slowest
+    such stream ends."""
+
     max_requests_per_connection: int = 1000
     """Requests on one connection; bounds how long a client stays on one server behind a balancer. Then: Connection:
     close."""
@@ -144,6 +149,11 @@ class Timeouts:
     linger_timeout: float = 2.0
     """After the last response, waiting for the peer to close its side. Then: close."""
 
+    stream_drain_timeout: float = 5.0
+    """From the start of a drain, and at most half of `drain_timeout`. Then: a streamed response must end. Its
+    application is told as if its client had left; what it still sends is delivered. A response whose application says
+    nothing is cut."""
+
     drain_timeout: float = 30.0
     """From the start of a drain. Then: the remaining connections are reset."""
 
@@ -170,6 +180,7 @@ SUMMARIES: Final = {
     "max_linger_bytes": "discarded after the last response; then close",
     "max_output_bytes": "waiting to be written before a streamed body is held back",
     "max_memory_body_bytes": "a request body in memory; then a temporary file",
+    "max_spooled_response_bytes": "of a streamed body in a temporary file, for a slow client; then its worker waits",
     "max_requests_per_connection": "requests on one connection; then close",
     "max_connections": "open connections; then new ones wait in the kernel",
     "max_queued_requests": "requests waiting for a worker; then 503",
@@ -181,6 +192,7 @@ SUMMARIES: Final = {
     "min_write_rate": "bytes a second the peer must take of what it is owed",
     "queue_timeout": "a request waits for a worker; then 503",
     "linger_timeout": "waiting for the peer to close after the last response; then close",
+    "stream_drain_timeout": "from the begin of a drain; then streamed responses must end",
     "drain_timeout": "from the begin of a drain; then what is left is reset",
 }
 """One line for each field of Limits and Timeouts, for `--help`; the docstrings there have the details and reasons."""

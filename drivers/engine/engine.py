@@ -46,6 +46,7 @@ from .pool import Pool, Workers
 from .request_body import BodySpool
 from .runners import CoroutineRunner, InlineRunner, WorkerRunner
 from .session import Session
+from .stream_drain import end_streams
 
 logger = logging.getLogger("h1core.server")
 
@@ -214,6 +215,11 @@ class Engine:
         """Handle deadlines that had passed at `seen_at`; `turns` is how many connections had a turn in this round."""
         for job in self.core.backlog.overdue(seen_at):
             self._workers.reject_overdue(job)  # type: ignore[union-attr, arg-type]  # it has admitted this Job
+        for job in self.core.held_workers.overdue(seen_at):
+            self._workers.report_blocked(job)  # type: ignore[union-attr, arg-type]  # as above
+        step = self.core.stream_step(seen_at)
+        if step is not None:
+            end_streams(self, step)
         for conn in self.core.due_connections(seen_at, turns):
             self.sessions[conn].pump(None)
         self._acceptor.is_stale = True  # a pause of accepting may be over
@@ -329,8 +335,10 @@ class Engine:
         if self._stop_asked or self.core.phase is STOPPED:
             return True
         deadline = self.core.drain_deadline
-        # Each connection ends by its own deadline; only coroutines are left after that.
-        return deadline is not None and not self.sessions and self.clock() >= deadline
+        if deadline is None or self.sessions:
+            return False  # each connection ends by its own deadline; only coroutines are left after that
+        are_cut = self.core.streams_are_cut and all(exchange.is_silent for exchange in self.detached)
+        return are_cut or self.clock() >= deadline
 
     @property
     def is_idle(self) -> bool:

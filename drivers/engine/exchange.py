@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from h1core.app.exchange import Exchange
 from h1core.app.handler import first_part
-from h1core.app.reply import request_line
+from h1core.app.reply import own_response, request_line
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Event, FileSlice, Request, Response, Sendable
 from h1core.http1.output import as_bytes
 from h1core.http1.state import CloseReason, State
+from h1core.server.backlog import overload_response
 from h1core.server.fairness import WRITES_PER_TURN
 
-from .responses import failure_response, release
-from .session import OVER, Session
+from .responding import OVER
+from .responses import ends_the_process, failure_response, is_disconnected, release
+from .session import Session
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -67,7 +69,7 @@ class EngineExchange(Exchange):
 
     __slots__ = (
         *"_body_is_over _ended_early _engine _handler _inbox _is_over _is_receiving".split(),
-        *"_lost_body _progress _session _turn _knows_disconnected task".split(),
+        *"_knows_disconnected _lost_body _must_end _progress _session _turn task".split(),
     )
 
     def __init__(self, engine: "Engine", session: Session, request: Request, handler: ExchangeHandler) -> None:
@@ -82,6 +84,8 @@ class EngineExchange(Exchange):
         """The peer closed its side together with its request; None until that was checked."""
         self._knows_disconnected = False
         """The handler was told that its client is gone."""
+        self._must_end = False
+        """The server drains, and this response has had its time."""
         self._lost_body = False
         """The handler was told that the rest of the request body will not come."""
         self._progress = NONE
@@ -102,6 +106,16 @@ class EngineExchange(Exchange):
         """Whether the task is cancelled when its client is gone; only that of a plain async handler is."""
         return self._engine.collects_bodies and (self._progress is BEGUN or self._engine.cancel_on_disconnect)
 
+    def ask_to_end(self) -> None:
+        """Tell the handler that it must end its response, as if its client had left; the host runs it soon."""
+        self._must_end = True
+        self._session.notify()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether a streamed response must end, and its handler has not noticed: it neither sends nor receives."""
+        return self._must_end and self._progress is BEGUN and not self._knows_disconnected
+
     async def run(self) -> None:
         """Run the handler to its end. Raises only KeyboardInterrupt and GeneratorExit."""
         session = self._session
@@ -111,7 +125,7 @@ class EngineExchange(Exchange):
                 if response is not None or self._progress is NONE:
                     await self.send(response)  # type: ignore[arg-type]  # None is a LocalError that says so
         except BaseException as error:
-            if _ends_the_process(error):
+            if ends_the_process(error):
                 session.conn.abort(CloseReason.APPLICATION_FAILED)
                 raise
             self._fail(error)
@@ -151,14 +165,14 @@ class EngineExchange(Exchange):
         conn = session.conn
         is_gone = conn.state in OVER
         is_cancelled = not isinstance(error, (Exception, SystemExit))
-        if is_cancelled and self._knows_disconnected:
-            conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for this reason
-        elif is_cancelled and (is_gone or self._engine.is_stopping):
+        if is_cancelled and (self._must_end or is_gone or self._engine.is_stopping):
             pass  # cancelled along with the server
-        elif _is_disconnected(error) and (is_gone or self.is_complete or self._knows_disconnected or self._lost_body):
+        elif is_cancelled and self._knows_disconnected:
+            conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for this reason
+        elif is_disconnected(error) and (is_gone or self.is_complete or self._knows_disconnected or self._lost_body):
             level = logging.INFO if error.__cause__ else logging.DEBUG
             logger.log(level, "%s: %s", request_line(request), error)
-            if not self.is_complete and not is_gone:
+            if not self.is_complete and not is_gone and not self._must_end:
                 # The peer may have closed only its own side, or only its body may be lost: it still gets no answer.
                 conn.abort((conn.close_reason if self._lost_body else None) or CloseReason.PEER_CLOSED)
         else:
@@ -167,11 +181,21 @@ class EngineExchange(Exchange):
             if self._progress is NONE and conn.state in UNANSWERED:
                 self.respond(failure)
 
+    def _end_for_drain(self) -> None:
+        """End a response that its handler has left because it must end."""
+        conn = self._session.conn
+        if conn.state in UNANSWERED:
+            self.respond(own_response(self.request, overload_response()))
+        elif conn.state not in OVER:
+            conn.cut_response(CloseReason.STREAM_ENDED)
+
     def end(self) -> None:
         """Note that the handler has returned, or will never run. Never raises."""
-        self._is_over = True
         session = self._session
-        if self._progress is BEGUN and session.conn.state is not CLOSED:
+        if self._must_end and not self.is_complete:
+            self._end_for_drain()
+        self._is_over = True
+        if self._progress is BEGUN and session.conn.state not in OVER:
             logger.error("the response to %s is cut: its handler ended before its end", request_line(self.request))
             session.conn.cut_response(CloseReason.APPLICATION_FAILED)
         release(self.request)
@@ -229,7 +253,8 @@ class EngineExchange(Exchange):
                 if type(event) is Data:
                     return as_bytes(event.data)
                 assert type(event) is EndOfMessage
-                self._end_body(event)
+                self._body_is_over = True
+                self.request.trailers = event.trailers
                 break
             if conn.state is not RECEIVING and conn.state is not DUPLEX:
                 raise self._body_lost()
@@ -246,10 +271,6 @@ class EngineExchange(Exchange):
     def _is_current(self) -> bool:
         """Whether the connection still serves this request."""
         return self._progress is not COMPLETE and not self._is_over
-
-    def _end_body(self, end: EndOfMessage) -> None:
-        self._body_is_over = True
-        self.request.trailers = end.trailers
 
     def _body_lost(self) -> Exception:
         conn = self._session.conn
@@ -273,7 +294,8 @@ class EngineExchange(Exchange):
         session = self._session
         if type(event) is Response:
             self._poll_end()
-        if session.conn.state in OVER:
+        must_tell = self._must_end and not self._knows_disconnected and type(event) in PIECES
+        if must_tell or session.conn.state in OVER:
             await self._raise_disconnected()
         if type(event) in PIECES and self.request.method == b"HEAD":
             session.poll_input()  # a handler with an endless body must learn that its client is gone
@@ -312,6 +334,11 @@ class EngineExchange(Exchange):
         if self._progress is COMPLETE or self._is_over:
             raise LocalError("the response to this request is complete; a handler sends one, before it returns")
 
+    async def send_last(self, piece: Data) -> None:
+        """Send the last piece of the body, and its end."""
+        self._knows_disconnected = self._knows_disconnected or self._must_end  # it ends as it must
+        await super().send_last(piece)
+
     async def flush(self) -> None:
         """Wait until all queued output is written."""
         session = self._session
@@ -322,6 +349,8 @@ class EngineExchange(Exchange):
             await self._take_turn()
         else:
             while conn.output_bytes:
+                if self.is_silent:
+                    await self._raise_disconnected()
                 await session.wait_for_change()
         if self._progress is not COMPLETE and conn.state is CLOSED:
             await self._raise_disconnected()
@@ -335,6 +364,7 @@ class EngineExchange(Exchange):
 
     async def _raise_disconnected(self) -> None:
         """Raise Disconnected, after a task that waits for the disconnect has run: it may want to cancel this one."""
+        self._knows_disconnected = True
         await self._engine.host.checkpoint()
         await self._engine.host.checkpoint()
         raise Disconnected("the client is gone; the response cannot be delivered")
@@ -343,7 +373,7 @@ class EngineExchange(Exchange):
 
     async def wait_disconnected(self) -> None:
         """Return when the peer is gone or has closed its side, once the body was received."""
-        while not self._session.is_disconnected:
+        while not (self._session.is_disconnected or self._must_end):
             await self._session.wait_for_change()
 
     async def wait_client_gone(self) -> None:
@@ -355,7 +385,7 @@ class EngineExchange(Exchange):
         if self._is_current():
             self._poll_end()
             session.poll_input()  # a caller in a cancelled scope gets no further than this
-        while self._is_current() and session.conn.state not in OVER:
+        while self._is_current() and session.conn.state not in OVER and not self._must_end:
             if session.is_disconnected and not self._ended_early:
                 break
             await session.wait_for_change()
@@ -367,17 +397,3 @@ class EngineExchange(Exchange):
         if self._ended_early is None and state is not RECEIVING and state is not DUPLEX:
             self._session.poll_input()
             self._ended_early = self._session.is_disconnected
-
-
-def _ends_the_process(error: BaseException) -> bool:
-    """Whether an error must end the event loop, and not only a request."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(KeyboardInterrupt) is not None
-    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
-
-
-def _is_disconnected(error: BaseException) -> bool:
-    """Whether an error is Disconnected, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(Disconnected)[1] is None
-    return isinstance(error, Disconnected)

@@ -4,7 +4,7 @@ Theory
 ------
 A worker gets a `Job`: a whole request, and the handler. It never sees a session or a socket. It writes its results into
 the job, and posts the job to the engine, which checks the job's state. To post a job twice, or to check it late, is
-harmless. Only the pieces of a streamed body need a lock (response_body.py): a worker waits there for its client.
+harmless. Only the pieces of a streamed body need a lock (worker_source.py): a worker may wait there for its client.
 
 At most one wake-up is pending. `post` adds the job, then sets `_is_posted`, and wakes the engine only if it was not
 set; `take_posted` clears it before it takes the jobs. So if `post` finds it set, `take_posted` will take that job.
@@ -20,8 +20,9 @@ from typing import NamedTuple, Protocol
 from h1core.app.handler import FileBody, Handler, WholeBody, WritingHandler
 from h1core.events import Request, Response
 
-from .response_body import BodySource, FileSource, WorkerSource
+from .response_body import BodySource, FileSource
 from .responses import close_quietly, release, run_handler
+from .worker_source import WorkerSource
 
 
 class Work(NamedTuple):
@@ -30,8 +31,10 @@ class Work(NamedTuple):
     handler: Handler
     is_stale: Callable[[float], bool]
     """Whether a request that was ready at an instant has waited too long."""
-    max_bytes: int
-    """How many bytes of a streamed body may wait for the client."""
+    max_memory_bytes: int
+    """How many bytes of a streamed body may wait for the client in memory."""
+    max_spooled_bytes: int
+    """How many more of them in a file."""
     post: "Callable[[Job], None]"
 
 
@@ -39,7 +42,7 @@ class Job:
     """One request for a worker. `owner` belongs to the engine, and is never used here."""
 
     __slots__ = (
-        *"first is_counted is_over owner request source".split(),
+        *"first is_counted is_over owner request source worker".split(),
         *"_is_wanted _ready_at _unclaimed _work _written".split(),
     )
 
@@ -50,6 +53,8 @@ class Job:
         self._work = work
         self._is_wanted = True
         self._unclaimed = {"job": True}
+        self.worker = ""
+        """The name of the thread that has the job, once one has."""
         self._written: WorkerSource | None = None  # if the handler writes before it returns
         self.first: Response | None = None
         """What to send first; None while the handler runs, and always when the request was stale."""
@@ -72,6 +77,11 @@ class Job:
         """Take the right to run the handler or to reject the request; return whether it was free. From any thread."""
         return self._unclaimed.pop("job", False)  # atomic
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `claim` is still free."""
+        return bool(self._unclaimed)
+
     def abandon(self) -> None:
         """Drop the response; the engine calls this. Releases a worker that waits for the client. Never raises."""
         self._is_wanted = False
@@ -92,7 +102,7 @@ class Job:
         elif type(pieces) is FileBody:
             self._begin(first, FileSource(pieces))
         else:
-            source = WorkerSource(self._work.max_bytes, lambda: self._work.post(self))
+            source = self._new_source()
             self._begin(first, source)
             self._work.post(self)
             source.feed(pieces, taken)
@@ -115,13 +125,17 @@ class Job:
 
     def begin(self, response: Response) -> None:
         """Begin a response that the handler writes; see `ResponseWriter`. The first piece posts the job."""
-        self._written = WorkerSource(self._work.max_bytes, lambda: self._work.post(self))
+        self._written = self._new_source()
         self._begin(response, self._written)
 
     def write(self, data: bytes) -> None:
         """Pass on a piece that the handler writes; see `ResponseWriter`."""
         assert self._written is not None
         self._written.put(data)
+
+    def _new_source(self) -> WorkerSource:
+        work = self._work
+        return WorkerSource(self, work.max_memory_bytes, work.max_spooled_bytes, work.post)
 
     def _begin(self, first: Response, source: BodySource) -> None:
         """Give the engine the beginning and the source of a streamed response."""
@@ -169,7 +183,9 @@ class Pool:
             thread.start()
 
     def _work(self) -> None:
+        name = threading.current_thread().name
         while (job := self._jobs.get()) is not None:
+            job.worker = name
             job.run()
 
     def submit(self, job: Job) -> None:

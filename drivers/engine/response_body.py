@@ -3,23 +3,17 @@
 A coroutine needs none: it sends its pieces itself (exchange.py).
 """
 
-import logging
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain
 from typing import Final, Protocol
 
 from h1core.app.handler import FileBody
-from h1core.errors import Disconnected
 from h1core.events import Data, EndOfMessage, FileSlice, Request
 from h1core.http1.conn import Conn
 from h1core.server.fairness import PIECES_PER_TURN
 
 from .responses import close_quietly, release
-
-logger = logging.getLogger("h1core.server")
 
 
 class NoPiece(Enum):
@@ -45,8 +39,15 @@ class BodySource(Protocol):
     is_by_reference: bool
     """A piece must be written before the next one is asked for."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the application has nothing more to do for it but to clean up."""
+
     def next_piece(self) -> bytes | FileSlice | NoPiece:
         """The next piece, PENDING or END. Raises what the application raised."""
+
+    def client_is_behind(self) -> None:
+        """Note that the client takes no more for now. Never raises."""
 
     def close(self) -> None:
         """No further piece is wanted. Never raises."""
@@ -76,6 +77,7 @@ class IteratorSource:
 
     __slots__ = ("_all", "_pieces", "_request")
     is_by_reference = False
+    is_complete = False
 
     def __init__(self, pieces: Iterator[bytes], request: Request, first: Sequence[bytes] = ()) -> None:
         self._pieces = pieces
@@ -85,6 +87,9 @@ class IteratorSource:
     def next_piece(self) -> bytes | NoPiece:
         """The next piece, or END. Raises what the application raised."""
         return next(self._all, END)
+
+    def client_is_behind(self) -> None:
+        """Nothing to do: the engine asks for the next piece when there is room."""
 
     def close(self) -> None:
         """Let the application's iterator clean up. Never raises."""
@@ -97,6 +102,7 @@ class FileSource:
 
     __slots__ = ("_body", "_is_taken")
     is_by_reference = True
+    is_complete = True
 
     def __init__(self, body: FileBody) -> None:
         self._body = body
@@ -109,78 +115,9 @@ class FileSource:
         self._is_taken = True
         return self._body.part
 
+    def client_is_behind(self) -> None:
+        """Nothing to do: the file waits."""
+
     def close(self) -> None:
         """Close the file. Never raises."""
         close_quietly(self._body)
-
-
-class WorkerSource:
-    """Pieces that a worker thread takes from the application, and the engine takes from here.
-
-    The worker waits while more than `max_bytes` are queued here. `post` asks the engine to check this source.
-    """
-
-    is_by_reference = False
-
-    def __init__(self, max_bytes: int, post: Callable[[], None]) -> None:
-        self._max_bytes = max_bytes
-        self._post = post
-        self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._end: NoPiece = PENDING
-        self._failure: BaseException | None = None
-        self._is_wanted = True
-
-    def feed(self, pieces: Iterator[bytes], first: Sequence[bytes] = ()) -> None:
-        """Queue all pieces of the application; in the worker. Waits while the client is too slow. Never raises.
-
-        `first` are those that were taken already. When the client is gone, the iterator is closed and this returns.
-        """
-        try:
-            for piece in chain(first, pieces):
-                self.put(piece)
-        except BaseException as error:  # noqa: BLE001 - kept for the engine, which handles it
-            if isinstance(error, Disconnected) and not self._is_wanted:
-                logger.debug("a client went away in the middle of its response")
-            else:
-                self._failure = error
-        with self._changed:
-            self._end = END
-        self._post()  # before the application cleans up: its client need not wait for that
-        close_quietly(pieces, BaseException)
-
-    def put(self, piece: bytes) -> None:
-        """Queue a piece, once there is room; in the worker. Raises Disconnected when no piece is wanted any more."""
-        size = len(piece)
-        with self._changed:
-            while self._waiting_bytes > self._max_bytes and self._is_wanted:
-                self._changed.wait()
-            if not self._is_wanted:
-                raise Disconnected("the client is gone; what is left of the response cannot be delivered")
-            if not size:
-                return  # it adds no content, and `max_bytes` would not limit how many are queued
-            was_empty = not self._waiting
-            self._waiting.append(piece)
-            self._waiting_bytes += size
-        if was_empty:
-            self._post()
-
-    def next_piece(self) -> bytes | NoPiece:
-        """The next piece, PENDING or END; in the engine. Raises what the application raised."""
-        with self._changed:
-            if self._waiting:
-                piece = self._waiting.popleft()
-                self._waiting_bytes -= len(piece)
-                self._changed.notify()
-                return piece
-            if self._end is END and self._failure is not None:
-                raise BodyFailed from self._failure
-            return self._end
-
-    def close(self) -> None:
-        """Release the worker; in the engine. Never raises."""
-        with self._changed:
-            self._is_wanted = False
-            self._waiting.clear()
-            self._changed.notify()

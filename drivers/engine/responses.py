@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from h1core.app.handler import Handler, SpooledRequest, close_pieces
 from h1core.app.reply import NOTHING_TAKEN, Reply, own_response, request_line, split_reply
+from h1core.errors import Disconnected
 from h1core.events import Request, Response
 from h1core.http1.conn import Conn
 from h1core.http1.writer import error_response
@@ -66,3 +67,17 @@ def release(request: Request) -> None:
     if isinstance(request, SpooledRequest):
         with contextlib.suppress(OSError):  # the handler may have written to it, and the disk may be full
             request.close()
+
+
+def ends_the_process(error: BaseException) -> bool:
+    """Whether an error must end the event loop, and not only a request."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
+
+
+def is_disconnected(error: BaseException) -> bool:
+    """Whether an error is Disconnected, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Disconnected)[1] is None
+    return isinstance(error, Disconnected)

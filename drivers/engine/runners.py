@@ -3,23 +3,29 @@
 A runner gets each request of each session, and begins its response.
 """
 
+import logging
 from math import inf
 from typing import TYPE_CHECKING
 
 from h1core.app.exchange import StreamingHandler, on_exchange
 from h1core.app.handler import AsyncHandler, FileBody, Handler, WholeBody
-from h1core.app.reply import Reply, own_response
+from h1core.app.reply import Reply, address_text, own_response, request_line
 from h1core.events import Request
+from h1core.http1.state import CloseReason
 from h1core.server.backlog import overload_response
+from h1core.server.held_workers import BLOCKED_S
 
 from .exchange import EngineExchange, ExchangeHandler
 from .pool import Job, Work, Workers
 from .response_body import FileSource, IteratorSource
 from .responses import close_quietly, release, run_handler
 from .session import Session
+from .worker_source import WorkerSource
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+logger = logging.getLogger("h1core.server")
 
 
 class InlineRunner:
@@ -34,6 +40,8 @@ class InlineRunner:
         if self._engine.access_log:
             session.began_at = self._engine.clock()
         begin_reply(session, request, run_handler(self._handler, request))
+        if session.source is not None:
+            session.began_at = self._engine.clock()  # the end of the input could not be seen while the handler ran
 
 
 def begin_reply(session: Session, request: Request, reply: Reply) -> None:
@@ -59,9 +67,13 @@ class WorkerRunner:
     def __init__(self, handler: Handler, engine: "Engine", workers: Workers) -> None:
         self._engine = engine
         self._workers = workers
-        core = engine.core
-        self._work = Work(handler, core.is_stale, core.limits.max_output_bytes, workers.post)
+        core, limits = engine.core, engine.core.limits
+        self._work = Work(
+            handler, core.is_stale, limits.max_output_bytes, limits.max_spooled_response_bytes, workers.post
+        )
         self._ready: list[Job] = []
+        self._waiting: dict[Session, None] = {}
+        """Sessions whose workers have said that they wait for their clients."""
 
     @property
     def has_ready_jobs(self) -> bool:
@@ -99,6 +111,17 @@ class WorkerRunner:
         if isinstance(job.owner, Session) and job.owner.job is job and job.claim():
             self._on_job_changed(job)
 
+    def report_blocked(self, job: Job) -> None:
+        """Name a worker that goes on with a request whose client has left."""
+        logger.warning(
+            "%s still runs in %s, %g s after its client has left; %d of %d workers are held in this way",
+            request_line(job.request),
+            job.worker,
+            BLOCKED_S,
+            len(self._engine.core.held_workers.blocked),
+            self._engine.core.held_workers.workers,
+        )
+
     def close(self) -> None:
         """Take the last results, and let the workers end."""
         self.take_results()
@@ -120,8 +143,26 @@ class WorkerRunner:
                 session.cut(error)
             else:
                 session.pump([])
-        if job.source is not None and job.source is not session.source:
-            job.source.close()
+        source = job.source
+        if source is not None and source is not session.source:
+            source.close()
+        elif isinstance(source, WorkerSource) and source.waits_for_client:
+            self._waiting[session] = None
+            self._limit_waits()
+
+    def _limit_waits(self) -> None:
+        """End the slowest stream if too many workers wait for their clients."""
+        now = self._engine.clock()
+        rates: dict[Session, float] = {}
+        for session in self._waiting:
+            source = session.source
+            if isinstance(source, WorkerSource) and source.waits_for_client:
+                rates[session] = source.taken_bytes / max(now - session.began_at, 1e-3)
+        self._waiting = dict.fromkeys(rates)
+        slowest = self._engine.core.held_workers.stream_to_end(rates)
+        if slowest is not None:
+            logger.info("the response to %s is cut: %s", address_text(slowest.peer), CloseReason.HELD_WORKER.value)
+            slowest.cut_response(CloseReason.HELD_WORKER)
 
     def _begin(self, session: Session, job: Job) -> None:
         """Begin a worker's response, or reject a request that had waited too long with a 503."""

@@ -13,17 +13,17 @@ in `Engine.unfinished` for the next tick, whose selector does not wait.
 After each turn the session asks its `Conn` what to wait for: reading while it `wants_read`, writing while output
 is queued. The selector is called only when that changes, which for ordinary requests is never.
 
-While the application works on a request, the session has a `job` for a worker (nothing is read until it has finished),
-or an `exchange` for a coroutine, which calls `write_out`, `poll_input` and `wait_for_change` between two ticks. With a
-`source` the response has begun, and the engine takes the rest of its body from that.
+While the application works on a request, the session has a `job` for a worker, or an `exchange` for a coroutine, which
+calls `write_out`, `poll_input` and `wait_for_change` between two ticks. With a `source` the response has begun, and the
+engine takes the rest of its body from that (responding.py).
 """
 
 import logging
 from typing import TYPE_CHECKING, Final
 
-from h1core.app.reply import address_text, request_line
+from h1core.app.reply import address_text
 from h1core.app.request_collector import RequestCollector
-from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
+from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, Disposition, State
 from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
@@ -32,42 +32,28 @@ from ..net.transport import READ, WRITE, Transport, endpoints_of
 from .connection_io import ConnectionIO
 from .host import Signal
 from .request_body import collect
-from .response_body import END, MORE, BodySource, send_pieces
-from .responses import send_first
+from .responding import OVER, Responding
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .exchange import EngineExchange
-    from .pool import Job
 
 logger = logging.getLogger("h1core.server")
-access_logger = logging.getLogger("h1core.access")
 
 CLOSED: Final = State.CLOSED
 HEAD: Final = State.HEAD
 BODY_IS_OVER: Final = frozenset({State.HANDLING, State.RESPONDING})
-OVER: Final = frozenset({State.ENDING, State.CLOSED})
 
 
-class Session:
+class Session(Responding):
     """One connection. Belongs to the engine's thread."""
 
-    __slots__ = (
-        *"began_at conn endpoints exchange io job peer source waiters".split(),
-        *"_collector _disposition _engine _is_dropped".split(),
-    )
+    __slots__ = ("_collector", "_disposition", "_is_dropped", "endpoints", "exchange", "waiters")
 
     def __init__(self, engine: "Engine", transport: Transport, conn: Conn, peer: object) -> None:
-        self._engine = engine
-        self.conn = conn
-        self.peer = peer
+        super().__init__(engine, conn, ConnectionIO(transport, conn, engine.selector, self), peer)
         self.endpoints = endpoints_of(transport, peer)
-        self.io = ConnectionIO(transport, conn, engine.selector, self)
-        self.began_at = 0.0
-        """When the current request was complete; for the access log and the workers."""
-        self.job: Job | None = None
         self.exchange: EngineExchange | None = None
-        self.source: BodySource | None = None
         self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
         """The disposition that was last applied to the transport."""
@@ -142,7 +128,7 @@ class Session:
         for the client, or a disconnect cancels it.
         """
         conn = self.conn
-        if self.job is not None or not conn.wants_read:
+        if not conn.wants_read:
             return False
         exchange = self.exchange
         if exchange is None or exchange.is_complete or self.waiters or exchange.may_be_cancelled:
@@ -171,6 +157,8 @@ class Session:
         """Repeat the steps of a turn, within its limits: events, application, responses, writes."""
         conn = self.conn
         taken = writes = has_more = 0
+        if self.io.sees_end:
+            self._see_left()
         while True:
             for event in events:
                 self._take(event)
@@ -187,6 +175,8 @@ class Session:
             is_blocked = not self.io.write()
             if writes == WRITES_PER_TURN or (is_blocked and conn.state is CLOSED):
                 break
+        if is_blocked and self.source is not None:
+            self.source.client_is_behind()
         turn_is_over = taken >= EVENTS_PER_TURN or writes == WRITES_PER_TURN
         if turn_is_over or (has_more and not conn.output_bytes):
             self._engine.unfinished[self] = None
@@ -213,46 +203,6 @@ class Session:
             self._engine.answer(self, request)
         elif type(event) is Request:
             self.conn.resume_body()
-
-    # Responses
-
-    def begin_response(self, request: Request, first: Response, source: BodySource | None) -> None:
-        """Queue the first part of a response; the engine takes the rest of the body from `source`."""
-        sent = send_first(self.conn, request, first)
-        if sent is first:
-            self.source = source
-        elif source is not None:
-            source.close()
-        if self._engine.access_log:
-            self.log_response(request, sent)
-
-    def log_response(self, request: Request, sent: Response) -> None:
-        """Write the line of the access log for a response that has begun."""
-        took_ms = 1000 * (self._engine.clock() - self.began_at)
-        access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
-
-    def end_source(self) -> None:
-        """Close the source of the body, however the response ended, so that the application can clean up."""
-        source, self.source = self.source, None
-        if source is not None:
-            source.close()
-
-    def _stream(self) -> bool:
-        """Send more of the body; return whether more may follow at once. A failure cuts the connection."""
-        source = self.source
-        assert source is not None
-        if self.conn.state in OVER:
-            self.end_source()
-            return False
-        try:
-            state = send_pieces(self.conn, source, self._engine.core.limits.max_output_bytes)
-        except (Exception, SystemExit):
-            logger.exception("the handler's body failed; the connection to %s is cut", address_text(self.peer))
-            self.conn.cut_response(CloseReason.APPLICATION_FAILED)
-            state = END
-        if state is END:
-            self.end_source()
-        return state is MORE
 
     # Coroutines: called between two ticks
 
@@ -354,9 +304,7 @@ class Session:
         until unwanted input arrives (`stop_reading`): ordinary clients send none.
         """
         conn = self.conn
-        if self.job is not None:
-            interest = self.io.interest & READ
-        elif self.exchange is not None:
+        if self.exchange is not None:
             waits = not self.exchange.is_complete and self._wants_read()  # else: once it ends, or is detached
             interest = READ if self.io.interest & READ or waits else 0
         else:
@@ -381,6 +329,10 @@ class Session:
         engine.forget(self)
         self.io.close()
         if self.job is not None:
+            if self.job.claim():  # no worker will begin it
+                engine.core.request_left()
+            elif not self.job.is_over:
+                engine.core.held_workers.left(self.job, engine.clock())
             self.job.abandon()
             self.job = None
         self.end_source()

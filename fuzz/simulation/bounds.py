@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from h1core.drivers.engine.engine import Engine
 from h1core.drivers.engine.request_body import BodySpool
-from h1core.drivers.engine.response_body import WorkerSource
 from h1core.drivers.engine.session import Session
+from h1core.drivers.engine.worker_source import WorkerSource
 
 from h1core.config import Limits
 from h1core.events import Data, Request
@@ -83,7 +83,10 @@ def of_session(session: Session, world: World) -> Iterator[tuple[str, int, int]]
     limits = session.conn._limits
     source = session.source
     if isinstance(source, WorkerSource):
-        yield "bytes of a response wait", source._waiting_bytes, limits.max_output_bytes + world.largest_piece
+        most = world.largest_piece
+        yield "bytes of a response wait in memory", source._waiting_bytes, limits.max_output_bytes + most
+        file = source._file
+        yield "bytes of a response are in a file", file._added_bytes, limits.max_spooled_response_bytes + most
     if session.exchange is not None:
         waiting = sum(len(event.data) for event in session.exchange._inbox if type(event) is Data)
         yield "bytes wait for a coroutine", waiting, limits.max_buffer_bytes + world.read_ahead_bytes
@@ -101,6 +104,13 @@ def of_engine(engine: Engine, threads: int, coroutines: int) -> Iterator[tuple[s
     core = engine.core
     limits = core.limits
     yield "connections are open", len(core._connections), limits.max_connections
+    waiting = sum(
+        isinstance(session.source, WorkerSource) and session.source.waits_for_client
+        for session in engine.sessions.values()
+    )
+    # The engine has not heard of those that have just begun to wait.
+    unheard = len(engine._workers._workers._posted) if engine._workers is not None else 0  # type: ignore[attr-defined]  # the pool is ours
+    yield "workers wait for clients", waiting - unheard, threads // 2
     yield "requests are with workers", core.backlog.outstanding, threads + limits.max_queued_requests
     # One for each connection, and as many that go on after their responses.
     yield "coroutines run", coroutines, 2 * limits.max_connections

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from h1core.drivers.engine import engine as engine_module
-from h1core.drivers.engine import response_body as response_body_module
+from h1core.drivers.engine import worker_source as worker_source_module
 from h1core.drivers.engine.engine import Engine
-from h1core.drivers.engine.response_body import IteratorSource, WorkerSource
+from h1core.drivers.engine.response_body import IteratorSource
 from h1core.drivers.engine.session import Session
+from h1core.drivers.engine.worker_source import WorkerSource
 from h1core.drivers.selectors_driver import Server
 
 from h1core.http1.state import Disposition, State
@@ -88,7 +89,7 @@ class EngineDriver:
         return swapped(
             (core_module, "Conn", self.world.make_conn),
             (engine_module, "WakeChannel", SimWake),
-            (response_body_module, "threading", SimThreading),
+            (worker_source_module, "threading", SimThreading),
             *self.waits.swaps(),
             *self._swaps,
         )
@@ -237,6 +238,9 @@ class EngineDriver:
             violated(Invariant.NOT_OVERLOOKED, f"there is room for what is owed: {conn.clocks()}", conn.lane)
         if not conn.output_bytes and isinstance(session.source, IteratorSource):
             violated(Invariant.NOT_OVERLOOKED, "the application has more to say, and is not asked", conn.lane)
+        is_at_work = session.source is not None and not session.source.is_complete
+        if is_at_work and stream.has_left(session.began_at):
+            violated(Invariant.NOT_OVERLOOKED, "a stream goes on for a client that has left", conn.lane)
         if isinstance(session.source, WorkerSource):
             self._see_worker(session.source, conn)
         waits = b"\r\n\r\n" in conn._buffer.data.lstrip(b"\r\n")
@@ -250,8 +254,12 @@ class EngineDriver:
         if source._waiting and not conn.output_bytes:
             violated(Invariant.NOT_OVERLOOKED, "a worker has made a piece, and nobody sends it", conn.lane)
         changed: Any = source._changed  # a SimCondition
-        if changed.is_waited_for and source._waiting_bytes <= source._max_bytes:
-            violated(Invariant.NOT_OVERLOOKED, "a worker waits for room, and there is some", conn.lane)
+        if not changed.is_waited_for:
+            return
+        if source._waiting_bytes <= source._max_memory_bytes and not source._file.unread_bytes:
+            violated(Invariant.NOT_OVERLOOKED, "a worker waits for room in memory, and there is some", conn.lane)
+        if conn.output_bytes and not source._file.is_full:
+            violated(Invariant.NOT_OVERLOOKED, "a worker waits for its client, and there is room in a file", conn.lane)
 
     def see_end(self) -> None:
         if self.selector.left:

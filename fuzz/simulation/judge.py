@@ -27,6 +27,8 @@ CUT_SHORT: Final = (
     CloseReason.WRITE_TIMEOUT,
     CloseReason.DRAIN_TIMEOUT,
     CloseReason.APPLICATION_FAILED,
+    CloseReason.STREAM_ENDED,
+    CloseReason.HELD_WORKER,
 )
 """Ends in the middle of something."""
 
@@ -42,7 +44,7 @@ SAID: Final = (
 GIVEN_UP: Final = (CloseReason.PEER_CLOSED, CloseReason.BODY_TIMEOUT, CloseReason.REFUSED)
 """Why an application may be told in the middle of its response that its client has left, and so not end it."""
 
-TRUNCATED: Final = (CloseReason.APPLICATION_FAILED,)
+TRUNCATED: Final = (CloseReason.APPLICATION_FAILED, CloseReason.STREAM_ENDED, CloseReason.HELD_WORKER)
 """Why a response may end in its middle, where everybody sees that it does."""
 
 LONG: Final = Timeouts(head_timeout=1e9, body_timeout=1e9)
@@ -245,6 +247,8 @@ class Judge:
             if plan is None or not (plan.fails or plan.may_fail) or not calls:
                 violated(Invariant.APPLICATION, f"500 answers {sent.number}, which did not fail", self.lane)
             return
+        if status == 503 and plan is not None and plan.has_left and conn.asked_to_drain:
+            return  # it was told that the server ends, and has not answered
         if calls and (self.world.apps.gets_whole or received is None or received.is_whole):
             violated(Invariant.APPLICATION, f"{status} answers {sent.number}, which the application has", self.lane)
         if not response.says_close:
@@ -280,12 +284,12 @@ class Judge:
         if self.stream.has_fin and not cut and reason in SAID and not is_told and not is_late_refusal:
             violated(Invariant.CAUSE, f"the connection ended by {reason.name}, which no response says", self.lane)
         is_late = self.world.ended_at >= self.world.drain_at + self.world.swarm.timeouts.drain_timeout
-        is_cut_off = reason in GIVEN_UP and self._is_left(conn)
+        is_cut_off = reason in GIVEN_UP and (self._is_left(conn) or self.stream.has_left(conn.whole_at))
         is_allowed = reason in CUT_SHORT or self.world.was_stopped or is_late or is_cut_off
         if self.stream.resets_on_close and not is_allowed and not self.peer.is_gone:
             violated(Invariant.GENTLE_END, f"a reset for {reason and reason.name}", self.lane)
         is_framed = last is not None and not last.is_complete and not last.until_close
-        if self.stream.resets_on_close and reason is CloseReason.APPLICATION_FAILED and is_framed:
+        if self.stream.resets_on_close and reason in TRUNCATED and is_framed:
             violated(Invariant.GENTLE_END, "a reset for a response that everybody sees to be cut", self.lane)
         if last is not None and last.says_close and conn.state is State.HEAD:
             violated(Invariant.CAUSE, "a connection goes on that said that it would not", self.lane)

@@ -6,6 +6,8 @@ import errno
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from h1core.drivers.engine.responding import HALF_CLOSE_S
+
 from h1core.testing import MemoryClient, MemoryListener, MemoryNetwork, MemorySelector
 from h1core.testing.network import READ, WRITE, MemoryKey, _Stream
 
@@ -32,6 +34,7 @@ class SimStream(_Stream):
         self.reads = 0
         """In how many pieces, and their end."""
         self.end_seen = False
+        self.end_seen_at = inf
         self.loss_seen = False
         self.has_fin = False
         """The server has ended its side in order."""
@@ -65,7 +68,12 @@ class SimStream(_Stream):
             self.consumed += data
         else:
             self.end_seen = True
+            self.end_seen_at = min(self.end_seen_at, self.world.clock.now)
         self.world.trace.note(self.lane, "server", "reads", data)
+
+    def has_left(self, asked_at: float) -> bool:
+        """Whether the server knows that the peer closed its side later than with its request."""
+        return asked_at + HALF_CLOSE_S < self.end_seen_at < inf
 
     def send(self, data: bytes | bytearray | memoryview, /) -> int:
         world = self.world

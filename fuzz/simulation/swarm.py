@@ -98,6 +98,7 @@ def draw_limits(dice: Dice, tight: bool) -> Limits:
         max_linger_bytes=dice.pick((1 * KIB, 128 * KIB)),
         max_output_bytes=dice.pick((1, 1 * KIB, 64 * KIB)),
         max_memory_body_bytes=dice.pick((16 * KIB, 16 * KIB, 16 * KIB, 300)),
+        max_spooled_response_bytes=dice.pick((1, 2 * KIB, 64 * KIB, 64 * KIB)),
         max_requests_per_connection=dice.pick((1, 2, 5, 20, 1000, 1000, 1000)),
         max_connections=dice.pick((1, 2, 5, 1000, 1000)),
         max_queued_requests=1 if tight else dice.pick((2, 500)),
@@ -117,5 +118,6 @@ def draw_timeouts(dice: Dice) -> Timeouts:
         min_write_rate=rate,
         queue_timeout=dice.pick((0.125, 2.0, 10.0)),
         linger_timeout=dice.pick((0.125, 2.0)),
+        stream_drain_timeout=dice.pick((0.125, 1.0, 5.0)),
         drain_timeout=dice.pick((0.25, 4.0, 30.0)),
     )

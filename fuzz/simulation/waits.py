@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from h1core.drivers.engine.exchange import EngineExchange
-from h1core.drivers.engine.session import OVER
+from h1core.drivers.engine.responding import OVER
 
 from h1core.http1.receiving import READING
 from h1core.http1.state import State

@@ -11,6 +11,8 @@ from h1core.drivers.engine.pool import Job, Pool
 from h1core.drivers.engine.responses import release
 from h1core.drivers.engine.session import Session
 
+from h1core.testing.network import READ
+
 from .fibers import Fiber
 from .invariants import Invariant, violated
 
@@ -162,8 +164,15 @@ class SimPool(Pool):
         for job in self._queue:
             session = job.owner
             assert isinstance(session, Session)
-            if session.job is job and session.began_at < since:
+            if session.job is not job:
+                continue
+            if session.began_at < since:
                 violated(Invariant.OWING, "a request waits for a worker longer than it may")
+            stream = session.conn.stream  # type: ignore[attr-defined]  # it is a WatchedConn
+            if stream.ready & READ and session.conn.wants_read:
+                violated(Invariant.NOT_OVERLOOKED, "nobody sees whether a client waits for its turn, or has left")
+            if stream.has_left(session.began_at):
+                violated(Invariant.NOT_OVERLOOKED, "a request waits for a worker, and its client has left")
 
     def kill_all(self) -> None:
         for fiber in list(self.fibers):

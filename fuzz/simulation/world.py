@@ -240,6 +240,7 @@ class World:
         """Nobody is told that a client has left who is there."""
         stream = self.peers[lane].stream
         is_over = stream.conn is not None and stream.conn.close_reason is not None
+        is_over = is_over or self._streams_must_end()
         if not (is_over or stream.end_seen or stream.loss_seen or self.was_stopped):
             violated(Invariant.APPLICATION, f"the application of {number} is told that its client has left", lane)
 
@@ -274,6 +275,10 @@ class World:
                 return stream.loss_seen or stream.is_reset or self._is_broken_off(conn)
             case CloseReason.OVERLOADED:
                 return self._is_overloaded(conn)
+            case CloseReason.STREAM_ENDED:
+                return plan is not None and plan.streams and self._streams_must_end()
+            case CloseReason.HELD_WORKER:
+                return plan is not None and plan.streams and self.swarm.threads > 0 and conn.output_bytes > 0
             case CloseReason.APPLICATION_FAILED:
                 return plan is not None and (plan.cuts or plan.has_left) and plan.calls > 0
             case CloseReason.BODY_UNREAD:
@@ -289,6 +294,12 @@ class World:
         if self.was_stopped or self.clock.now >= self.drain_at + self.swarm.timeouts.drain_timeout:
             return True
         return any(plan.breaks_off and plan.lane == conn.lane for plan in self.apps.plans.values())
+
+    def _streams_must_end(self) -> bool:
+        """Whether a drain has come so far that streamed responses have to end."""
+        timeouts = self.swarm.timeouts
+        tell_s = min(timeouts.stream_drain_timeout, timeouts.drain_timeout / 2)
+        return self.clock.now >= self.drain_at + tell_s - ROUNDING_S
 
     def _is_overloaded(self, conn: WatchedConn) -> bool:
         swarm = self.swarm

@@ -245,6 +245,9 @@ class _Channel:
 
     async def _go_on(self, body: bytes | bytearray | memoryview, more_body: bool) -> None:
         """Send a piece of a streamed body, and perhaps its end."""
+        if body and not more_body and not self._has_trailers:
+            await self._deliver(Data(body), COMPLETE)
+            return
         if body:
             await self._deliver(Data(body), STREAMING)
         if not more_body:
@@ -266,7 +269,10 @@ class _Channel:
         before = self.phase
         self.phase = phase
         try:
-            await self._exchange.send(event)
+            if phase is COMPLETE and type(event) is Data:
+                await self._exchange.send_last(event)
+            else:
+                await self._exchange.send(event)
         except (Disconnected, LocalError) as error:
             self.phase = before
             await self._recover(error, event, phase)

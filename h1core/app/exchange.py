@@ -51,6 +51,11 @@ class Exchange(ABC):
         Raises Disconnected when the client has disconnected, LocalError as `Conn.send` does.
         """
 
+    async def send_last(self, piece: Data) -> None:
+        """Send the last piece of a streamed body, and the end. Raises as `send`."""
+        await self.send(piece)
+        await self.send(EndOfMessage())
+
     @abstractmethod
     def respond(self, response: Response) -> bool:
         """Send a whole response without waiting. Returns True when all of it is written; when not, `await flush()`.

@@ -171,9 +171,11 @@ class Conn(Receiving):
 
         Where the framing shows that the body is not whole (RFC 9112 §8), queued bytes are written, and the peer gets
         time to read them, as after a last response. Where the end of the connection would look like the end of the
-        body, and when there is no response in progress, this is `abort`. `unsendable` drops the queued bytes, because
-        they come from a file that cannot be read.
+        body, and when there is no response in progress, this is `abort`. A connection that ends already is left as it
+        is. `unsendable` drops the queued bytes, because they come from a file that cannot be read.
         """
+        if self._state is ENDING:
+            return
         if self._state not in STREAMS or self._body_writer is None or not self._body_writer.shows_its_end:
             self.abort(reason)
             return

@@ -178,9 +178,11 @@ class CloseReason(Enum):
     KEEPALIVE_TIMEOUT = "no further request came"
     WRITE_TIMEOUT = "the client took none of the bytes it was owed"
     DRAINING = "the server is shutting down"
+    STREAM_ENDED = "the server is shutting down, and the response was a stream without an end"
     DRAIN_TIMEOUT = "the server's time to shut down ran out"
     PEER_CLOSED = "the client closed the connection"
     CONNECTION_LOST = "the connection broke"
+    HELD_WORKER = "the client took its response too slowly, and others needed its worker"
     OVERLOADED = "the server had more requests than it could handle"
     APPLICATION_FAILED = "the application failed in the middle of its response"
 

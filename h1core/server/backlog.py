@@ -22,7 +22,7 @@ class Backlog:
     All but `is_stale`, which changes nothing, belong to the engine's thread. A `ticket` stands for one request.
     """
 
-    __slots__ = ("_admitted_at", "_max_outstanding", "_queue_timeout", "dropped", "outstanding", "shed")
+    __slots__ = ("_admitted_at", "_max_outstanding", "_queue_timeout", "dropped", "left", "outstanding", "shed")
 
     def __init__(self, workers: int, max_queued_requests: int, queue_timeout: float) -> None:
         self._max_outstanding = workers + max_queued_requests
@@ -33,6 +33,8 @@ class Backlog:
         """Requests that were admitted and are not done."""
         self.shed = 0
         """Requests that were rejected so far, for either reason."""
+        self.left = 0
+        """Requests that no worker began because their clients had left."""
         self.dropped = 0
         """Requests that workers finished after their connections had gone."""
 

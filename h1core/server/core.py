@@ -15,8 +15,9 @@ from h1core.http1.timers import NEVER
 from h1core.server.admission import Admission
 from h1core.server.backlog import Backlog
 from h1core.server.deadlines import DeadlineIndex
-from h1core.server.drain import Drain, Phase
+from h1core.server.drain import Drain, Phase, StreamStep
 from h1core.server.fairness import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
+from h1core.server.held_workers import HeldWorkers
 
 MAX_SPARE_BUFFERS: Final = 64
 
@@ -25,9 +26,9 @@ class ServerCore:
     """The connections of one server, and the policy over them. Never raises.
 
     - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
-      `request_stale`, `request_done`, `background_begins`, `background_done`, `begin_drain`.
-    - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `backlog.overdue`,
-      `phase`, `connections`.
+      `request_stale`, `request_left`, `request_done`, `background_begins`, `background_done`, `begin_drain`.
+    - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `stream_step`,
+      `backlog.overdue`, `held_workers.overdue`, `phase`, `connections`.
 
     `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are passed to each connection. `workers` is the number of
     worker threads, 0 without a pool.
@@ -53,7 +54,8 @@ class ServerCore:
         self.look_at: Mapping[Conn, float] = self._deadlines.look_at
         """When the deadline of each connection is checked next; one that has none then is removed."""
         self.backlog = Backlog(workers, self.limits.max_queued_requests, self.timeouts.queue_timeout)
-        self._drain = Drain(self.timeouts.drain_timeout)
+        self.held_workers = HeldWorkers(workers)
+        self._drain = Drain(self.timeouts.drain_timeout, self.timeouts.stream_drain_timeout)
         self.background_tasks = 0
         """Applications that still run after their response, while their connections serve other requests."""
         self._connections: dict[Conn, None] = {}  # a set in the order of arrival
@@ -112,9 +114,15 @@ class ServerCore:
         self.backlog.shed += 1
         conn.close_after_response(CloseReason.OVERLOADED)
 
+    def request_left(self) -> None:
+        """Count an admitted request that no worker has begun, and none will, because its client has left."""
+        self.backlog.left += 1
+
     def request_done(self, ticket: Hashable, *, is_gone: bool = False) -> None:
         """Uncount an admitted request: its worker is free again, whatever happened to the connection."""
         self.backlog.done(ticket, is_gone=is_gone)
+        if self.held_workers.left_at or self.held_workers.blocked:  # hot path: a call less for nearly all
+            self.held_workers.done(ticket)
 
     def background_begins(self) -> bool:
         """Count an application that goes on after its response. Returns whether its connection may go on beside it.
@@ -155,8 +163,23 @@ class ServerCore:
     @property
     def next_deadline(self) -> float | None:
         """The instant of the next deadline, of a connection, a queued request or accepting, or None; it may be past."""
-        instants = self._deadlines.next, self._admission.next_deadline, self.backlog.next_deadline
+        instants = (
+            self._deadlines.next,
+            self._admission.next_deadline,
+            self.backlog.next_deadline,
+            self.held_workers.next_deadline,
+            self._drain.next_step_at,
+        )
         return min((at for at in instants if at is not None), default=None)
+
+    def stream_step(self, now: float) -> StreamStep | None:
+        """What is due for the streamed responses of a server that drains, each step once; None most of the time."""
+        return self._drain.stream_step(now)
+
+    @property
+    def streams_are_cut(self) -> bool:
+        """Whether the last `stream_step` was taken."""
+        return self._drain.streams_are_cut
 
     @property
     def drain_deadline(self) -> float | None:

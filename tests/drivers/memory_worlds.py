@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from h1core.drivers import asyncio_driver, selectors_driver, trio_driver
 from h1core.drivers.engine.engine import Engine
-from h1core.drivers.engine.response_body import WorkerSource
+from h1core.drivers.engine.worker_source import WorkerSource
 
 from h1core.server import Phase
 from h1core.testing import FakeClock, MemoryClient, MemoryNetwork
@@ -154,7 +154,7 @@ def has_busy_threads(world: World, engine: Engine) -> bool:
     running = min(engine.core.backlog.outstanding, workers)
     return running > world.stage.parked_threads + sum(
         isinstance(session.source, WorkerSource)
-        and session.source._waiting_bytes > session.source._max_bytes
+        and bool(session.source._changed._waiters)  # type: ignore[attr-defined]  # a private part of threading.Condition
         and session.conn.output_bytes > 0  # else the engine is to take a piece, and was perhaps not told yet
         for session in engine.sessions.values()
     )

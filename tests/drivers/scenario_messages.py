@@ -12,6 +12,7 @@ from .scenario_steps import (
     Collected,
     Dribble,
     Gets,
+    GetsLast,
     GetsPart,
     HalfClose,
     Release,
@@ -190,7 +191,7 @@ REQUESTS = [
     ),
     Row(
         "half-closed after the request",
-        (Send(GET), HalfClose(), Gets(ok(b"/"))),
+        (Send(GET), HalfClose(), GetsLast(ok(b"/"))),
         closes(CloseReason.PEER_CLOSED),
         target,
     ),
@@ -202,13 +203,13 @@ REQUESTS = [
     ),
     Row(
         "half-closed after many requests",
-        (Send(GET * 50), HalfClose(), Gets(ok(b"/") * 50)),
+        (Send(GET * 50), HalfClose(), GetsLast(ok(b"/") * 50)),
         closes(CloseReason.PEER_CLOSED),
         target,
     ),
     Row(
         "half-closed while the handler works",
-        (Send(GET), Called(1), HalfClose(), Release(), Gets(ok(b"/"))),
+        (Send(GET), Called(1), HalfClose(), Release(), GetsLast(ok(b"/"))),
         closes(CloseReason.PEER_CLOSED),
         target,
         is_held=True,

@@ -11,7 +11,7 @@ from h1core.drivers.net.listeners import close_listener, listen
 from h1core.addresses import TcpAddress
 
 from .memory_worlds import run_without_waiting
-from .scenario import PATIENCE_S, WIDE, Kind, Peer, Record, Row, World, play
+from .scenario import PATIENCE_S, WIDE, Kind, Peer, Record, Row, World, join_chunks, play
 from .scenario_handlers import as_kind, options_of
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -127,7 +127,8 @@ class SocketWorld(World):
 
     async def receive(self, peer: Peer) -> None:
         assert isinstance(peer, SocketPeer)
-        while len(peer.received) < len(peer.expected) and not peer.sees_end:
+        expected = len(join_chunks(peer.expected))
+        while len(join_chunks(peer.received)) < expected and not peer.sees_end:
             peer.read(1 << 16)
 
     async def receive_end(self, peer: Peer) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from h1core.drivers.engine.pool import Job, Pool, Work
-from h1core.drivers.engine.response_body import END, PENDING, BodyFailed, BodySource, NoPiece, WorkerSource
+from h1core.drivers.engine.response_body import END, PENDING, BodyFailed, BodySource, NoPiece
+from h1core.drivers.engine.worker_source import WorkerSource
 
 from h1core import Request, Response
 from h1core.app.handler import Handler, SpooledRequest
-from h1core.errors import Disconnected
+from h1core.errors import Disconnected, LocalError
 
 from .world import error_lines, hello
 
@@ -51,7 +52,7 @@ class Bench:
         self.taken: list[Job] = []
 
     def job(self, handler: Handler = hello, max_bytes: int = 1000, owner: object = None) -> Job:
-        job = Job(owner, REQUEST, 0.0, Work(handler, lambda ready_at: False, max_bytes, self.pool.post))
+        job = Job(owner, REQUEST, 0.0, Work(handler, lambda ready_at: False, max_bytes, 10**6, self.pool.post))
         self.pool.submit(job)
         return job
 
@@ -189,7 +190,7 @@ def test_a_handler_that_raises_whatever_does_not_cost_the_thread(
 
 def test_a_stale_job_has_no_answer(make_bench: MakeBench) -> None:
     bench = make_bench(1)
-    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: True, 1000, bench.pool.post))
+    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: True, 1000, 1000, bench.pool.post))
     bench.pool.submit(job)
     bench.take_until(lambda: job in bench.taken)
     assert (job.first, job.source, job.is_over) == (None, None, True)
@@ -362,7 +363,8 @@ def test_a_client_that_is_gone_releases_the_worker_that_waits(make_bench: MakeBe
 
 
 def test_what_the_worker_is_told_is_that_the_client_is_gone() -> None:
-    pieces = WorkerSource(1000, lambda: None)
+    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: False, 1000, 1000, lambda job: None))
+    pieces = WorkerSource(job, 1000, 1000, lambda job: None)
     pieces.close()
     with pytest.raises(Disconnected, match="the client is gone"):
         pieces.put(b"x")
@@ -445,7 +447,7 @@ def test_a_piece_that_has_no_length_is_a_failure(make_bench: MakeBench, piece: b
     bench.take_until(lambda: job.is_over)
     with pytest.raises(BodyFailed) as caught:
         last(job.source)
-    assert isinstance(caught.value.__cause__, TypeError)
+    assert isinstance(caught.value.__cause__, LocalError)
     assert body.closed == 1
 
 
@@ -495,6 +497,6 @@ def test_the_file_of_a_request_that_no_worker_has_taken_is_given_back_in_the_end
     file = (tmp_path / "body").open("w+b")
     pool = Pool(0, lambda: None)
     request = SpooledRequest(Request(b"POST", b"/", ()), file)
-    pool.submit(Job(None, request, 0.0, Work(hello, lambda at: False, 0, pool.post)))
+    pool.submit(Job(None, request, 0.0, Work(hello, lambda at: False, 0, 0, pool.post)))
     pool.close()
     assert file.closed

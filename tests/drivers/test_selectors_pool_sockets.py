@@ -224,7 +224,7 @@ def test_a_client_that_goes_in_the_middle_of_a_stream_releases_the_worker(
 
 def test_a_client_that_stops_reading_a_stream_releases_the_worker_at_the_write_deadline(serve: Serve) -> None:
     endless = Endless()
-    running = serve(endless, threads=1, timeouts=Timeouts(write_timeout=0.1))
+    running = serve(endless, threads=2, max_spooled_response_bytes=100_000, timeouts=Timeouts(write_timeout=0.1))
     with running.connect(receive_buffer=4096) as sock, running.connect() as other:
         sock.sendall(get(b"/endless"))
         assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")

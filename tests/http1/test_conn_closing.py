@@ -394,7 +394,7 @@ def test_where_the_end_would_look_like_that_of_the_body_the_cut_is_a_reset() -> 
 
 
 @pytest.mark.parametrize(
-    "state", [state for state in State if state not in (State.DUPLEX, State.RESPONDING, State.CLOSED)]
+    "state", [state for state in State if state not in (State.DUPLEX, State.RESPONDING, State.ENDING, State.CLOSED)]
 )
 def test_without_a_response_in_progress_a_cut_is_an_abort(state: State) -> None:
     conn = conn_at(state)

@@ -326,4 +326,4 @@ def test_a_rest_from_accepting_does_not_outlive_the_accepting(core: ServerCore, 
     core.connection_pumped(conn)
     clock.advance(15.0)
     assert core.due_connections() == []
-    assert core.next_deadline == 130.0
+    assert core.next_deadline == 105.0, "streams must end"

@@ -1,0 +1,111 @@
+"""The response of a session: how it begins, where the rest of its body comes from, and how it is cut.
+
+Base of `Session`, which adds the turns in which this happens.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from h1core.app.reply import address_text, request_line
+from h1core.events import Event, Request, Response
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, State
+
+from .connection_io import ConnectionIO
+from .response_body import END, MORE, BodySource, send_pieces
+from .responses import send_first
+from .worker_source import WorkerSource
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .pool import Job
+
+logger = logging.getLogger("h1core.server")
+access_logger = logging.getLogger("h1core.access")
+
+OVER: Final = frozenset({State.ENDING, State.CLOSED})
+
+HALF_CLOSE_S: Final = 0.05
+"""A peer that closes its side so soon after its request has ended its input together with it, and waits for the
+response. One that closes it later has left: nobody does that to say that no request will follow."""
+
+
+class Responding(ABC):
+    """A connection, and the work on its response. Belongs to the engine's thread."""
+
+    __slots__ = ("_engine", "_input_ended_at", "began_at", "conn", "io", "job", "peer", "source")
+
+    def __init__(self, engine: "Engine", conn: Conn, io: ConnectionIO, peer: object) -> None:
+        self._engine = engine
+        self.conn = conn
+        self.io = io
+        self.peer = peer
+        self.began_at = 0.0
+        """When the current request was complete, for the access log and the workers; inline, when its body began."""
+        self._input_ended_at = inf
+        self.job: Job | None = None
+        """The request that a worker has, or will get, until its response begins."""
+        self.source: BodySource | None = None
+        """The rest of the body."""
+
+    @abstractmethod
+    def pump(self, events: list[Event] | None) -> None:
+        """Give the session its turn."""
+
+    def begin_response(self, request: Request, first: Response, source: BodySource | None) -> None:
+        """Queue the first part of a response; the engine takes the rest of the body from `source`."""
+        sent = send_first(self.conn, request, first)
+        if sent is first:
+            self.source = source
+        elif source is not None:
+            source.close()
+        if self._engine.access_log:
+            self.log_response(request, sent)
+
+    def log_response(self, request: Request, sent: Response) -> None:
+        """Write the line of the access log for a response that has begun."""
+        took_ms = 1000 * (self._engine.clock() - self.began_at)
+        access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
+
+    def end_source(self) -> None:
+        """Close the source of the body, however the response ended, so that the application can clean up."""
+        source, self.source = self.source, None
+        if source is not None:
+            if isinstance(source, WorkerSource) and not source.is_complete:
+                self._engine.core.held_workers.left(source.job, self._engine.clock())
+            source.close()
+
+    def cut_response(self, reason: CloseReason) -> None:
+        """End the response in its middle, so that the client can see it. Never raises."""
+        self.conn.cut_response(reason)
+        self.pump([])
+
+    def _see_left(self) -> None:
+        """End the work for a peer that has closed its side, if that was later than with its request."""
+        if self._input_ended_at == inf:
+            self._input_ended_at = self._engine.clock()
+        if self._input_ended_at <= self.began_at + HALF_CLOSE_S:
+            return
+        if self.source is not None and not self.source.is_complete:
+            self.conn.abort(CloseReason.PEER_CLOSED)
+        elif self.job is not None and self.job.is_waiting:
+            self.conn.abort(CloseReason.PEER_CLOSED)
+
+    def _stream(self) -> bool:
+        """Send more of the body; return whether more may follow at once. A failure cuts the connection."""
+        source = self.source
+        assert source is not None
+        if self.conn.state in OVER:
+            self.end_source()
+            return False
+        try:
+            state = send_pieces(self.conn, source, self._engine.core.limits.max_output_bytes)
+        except (Exception, SystemExit):
+            logger.exception("the handler's body failed; the connection to %s is cut", address_text(self.peer))
+            self.conn.cut_response(CloseReason.APPLICATION_FAILED)
+            state = END
+        if state is END:
+            self.end_source()
+        return state is MORE
