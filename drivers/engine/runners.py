@@ -156,7 +156,8 @@ class WorkerRunner:
         rates: dict[Session, float] = {}
         for session in self._waiting:
             source = session.source
-            if isinstance(source, WorkerSource) and source.waits_for_client:
+            # Without output the client has taken all, and the worker is about to go on.
+            if isinstance(source, WorkerSource) and source.waits_for_client and session.conn.output_bytes:
                 rates[session] = source.taken_bytes / max(now - session.began_at, 1e-3)
         self._waiting = dict.fromkeys(rates)
         slowest = self._engine.core.held_workers.stream_to_end(rates)
