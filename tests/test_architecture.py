@@ -97,7 +97,7 @@ IMPURE_ALLOWED: dict[str, tuple[frozenset[str], str]] = {
 MAX_MODULE_LINES = 600
 MAX_DRIVER_LINES = 400
 MAX_HOST_LINES = 300
-MAX_LINES_OF_DRIVERS = 4400
+MAX_LINES_OF_DRIVERS = 4550
 """With three hosts no more than with two before."""
 MAX_FUNCTION_LINES = 90
 

@@ -27,6 +27,8 @@ from h1core.http1.output import as_bytes
 from h1core.http1.state import CloseReason, State
 from h1core.server.fairness import WRITES_PER_TURN
 
+from .access_log import log_response
+from .own_answers import line_of
 from .responses import failure_response, release
 from .session import OVER, Session
 
@@ -283,7 +285,7 @@ class EngineExchange(Exchange):
         if type(event) is Response:
             self._progress = BEGUN
             if self._engine.access_log:
-                session.log_response(self.request, event)
+                log_response(session, self.request, event, self._engine.clock())
         elif type(event) is EndOfMessage:
             self._progress = COMPLETE
             session.notify()
@@ -303,10 +305,13 @@ class EngineExchange(Exchange):
             raise
         self._progress = COMPLETE
         if self._engine.access_log:
-            session.log_response(self.request, response)
+            log_response(session, self.request, response, self._engine.clock())
         if session.waiters:
             session.notify()
-        return session.write_out()
+        is_written = session.write_out()
+        if not is_written:
+            session.answered = line_of(self.request)  # this exchange may end before all of it is
+        return is_written
 
     def _check_current(self) -> None:
         if self._progress is COMPLETE or self._is_over:

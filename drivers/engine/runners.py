@@ -74,7 +74,7 @@ class WorkerRunner:
         session.began_at = engine.clock()
         job = Job(session, request, session.began_at, self._work)
         if not engine.core.request_ready(session.conn, job, session.began_at):
-            self._reject_overload(session, request)
+            self._reject_overload(session, request, overdue=False)
             return
         session.job = job
         self._ready.append(job)
@@ -128,11 +128,12 @@ class WorkerRunner:
         session.job = None
         if job.first is None:
             self._engine.core.request_stale(session.conn)
-            self._reject_overload(session, job.request)
+            self._reject_overload(session, job.request, overdue=True)
         else:
             session.begin_response(job.request, job.first, job.source)
 
-    def _reject_overload(self, session: Session, request: Request) -> None:
+    def _reject_overload(self, session: Session, request: Request, *, overdue: bool) -> None:
+        self._engine.own_answers.overloaded(session, request, overdue=overdue)
         session.begin_response(request, own_response(request, overload_response()), None)
         release(request)
 

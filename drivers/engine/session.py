@@ -21,7 +21,7 @@ or an `exchange` for a coroutine, which calls `write_out`, `poll_input` and `wai
 import logging
 from typing import TYPE_CHECKING, Final
 
-from h1core.app.reply import address_text, request_line
+from h1core.app.reply import address_text
 from h1core.app.request_collector import RequestCollector
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, Response, TimedOut
 from h1core.http1.conn import Conn
@@ -29,8 +29,10 @@ from h1core.http1.state import CloseReason, Disposition, State
 from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
 
 from ..net.transport import READ, WRITE, Transport, endpoints_of
+from .access_log import log_response
 from .connection_io import ConnectionIO
 from .host import Signal
+from .own_answers import RequestLine
 from .request_body import collect
 from .response_body import END, MORE, BodySource, send_pieces
 from .responses import send_first
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from .pool import Job
 
 logger = logging.getLogger("h1core.server")
-access_logger = logging.getLogger("h1core.access")
 
 CLOSED: Final = State.CLOSED
 HEAD: Final = State.HEAD
@@ -53,8 +54,8 @@ class Session:
     """One connection. Belongs to the engine's thread."""
 
     __slots__ = (
-        *"began_at conn endpoints exchange io job peer source waiters".split(),
-        *"_collector _disposition _engine _is_dropped".split(),
+        *"answered began_at collector conn endpoints exchange io job peer source waiters".split(),
+        *"_disposition _engine _is_dropped".split(),
     )
 
     def __init__(self, engine: "Engine", transport: Transport, conn: Conn, peer: object) -> None:
@@ -68,9 +69,9 @@ class Session:
         self.job: Job | None = None
         self.exchange: EngineExchange | None = None
         self.source: BodySource | None = None
-        self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
-        self._disposition = Disposition.KEEP
-        """The disposition that was last applied to the transport."""
+        self.answered: RequestLine | None = None  # of a response that waits to be written, except in an exchange
+        self.collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
+        self._disposition = Disposition.KEEP  # the one that was last applied to the transport
         self.waiters: list[Signal] = []
         """Signals of coroutines that wait until this session changes."""
         self._is_dropped = False
@@ -96,6 +97,7 @@ class Session:
                 if self.source is None:
                     is_blocked = not self.io.write()
                     if self.conn.is_idle:
+                        self.answered = None
                         return
             self._take_turn(events, is_blocked)
             self.settle()
@@ -109,7 +111,7 @@ class Session:
         if not request.end_stream:
             if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
                 return False
-            if self._collector is not None:
+            if self.collector is not None:
                 if len(data.data) > self._engine.core.limits.max_memory_body_bytes:
                     return False
                 request.body = bytes(data.data)
@@ -196,10 +198,10 @@ class Session:
         if type(event) is Request:
             event.endpoints = self.endpoints
         elif isinstance(event, (Refused, TimedOut, Closed)):
-            logger.debug("%s", event)
+            self._engine.own_answers.ended(self, event)
             self.end_source()
-        if self._collector is not None:
-            self._collect(self._collector, event)
+        if self.collector is not None:
+            self._collect(self.collector, event)
         elif type(event) is Request:
             self._engine.answer(self, event)
             self.conn.pause_body()  # the body is read only when the handler receives
@@ -208,7 +210,7 @@ class Session:
 
     def _collect(self, collector: RequestCollector, event: Event) -> None:
         """Collect a request, and answer it once it is whole."""
-        request = collect(collector, event, self.conn)
+        request = collect(collector, event, self, self._engine.own_answers)
         if request is not None:
             self._engine.answer(self, request)
         elif type(event) is Request:
@@ -218,18 +220,14 @@ class Session:
 
     def begin_response(self, request: Request, first: Response, source: BodySource | None) -> None:
         """Queue the first part of a response; the engine takes the rest of the body from `source`."""
+        self.answered = request.method, request.target, request.version  # not its body: that is the application's
         sent = send_first(self.conn, request, first)
         if sent is first:
             self.source = source
         elif source is not None:
             source.close()
         if self._engine.access_log:
-            self.log_response(request, sent)
-
-    def log_response(self, request: Request, sent: Response) -> None:
-        """Write the line of the access log for a response that has begun."""
-        took_ms = 1000 * (self._engine.clock() - self.began_at)
-        access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
+            log_response(self, request, sent, self._engine.clock())
 
     def end_source(self) -> None:
         """Close the source of the body, however the response ended, so that the application can clean up."""
@@ -336,6 +334,8 @@ class Session:
         conn = self.conn
         disposition = conn.disposition
         if disposition is not self._disposition:
+            if disposition is Disposition.ABORT and self._disposition is Disposition.KEEP:
+                self._engine.own_answers.cut(self)
             self._disposition = disposition
             if disposition is not Disposition.LINGER:
                 self.drop()
@@ -360,6 +360,8 @@ class Session:
             interest = READ if conn.wants_read else 0
         if conn.output_bytes:
             interest |= WRITE
+        elif self.source is None:
+            self.answered = None
         if interest != self.io.interest:
             self.io.wait_for(interest)
 
@@ -381,8 +383,8 @@ class Session:
             self.job.abandon()
             self.job = None
         self.end_source()
-        if self._collector is not None:
-            self._collector.give_up()
+        if self.collector is not None:
+            self.collector.give_up()
         if self.exchange is None or self._release_place(self.exchange):
             engine.connection_gone(self.conn)
 
