@@ -211,6 +211,44 @@ def test_what_the_drain_cuts_is_a_line(start: Callable[[], Client], caplog: pyte
     ]
 
 
+def test_who_has_its_answer_and_lingers_in_a_drain_is_no_line(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world = make_world(timeouts=Timeouts(linger_timeout=50.0, drain_timeout=5.0))
+    client = world.connect(b"GET / HTTP/1.0\r\n\r\n")
+    world.tick(2)
+    assert client.read().startswith(b"HTTP/1.1 200 ")
+    world.server.begin_drain()
+    world.run_out()
+    assert client.sees_reset
+    assert lines(caplog) == []
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_request_line_is_kept_no_longer_than_its_response(make_world: MakeWorld, threads: int) -> None:
+    world = make_world(handler, threads=threads)
+    client = world.connect(get(b"/large"), window_bytes=1000)
+    world.tick(2)
+    if threads:
+        world.work()
+
+    def kept() -> tuple[bytes, bytes, bytes] | None:
+        [session] = world.server.engine.sessions.values()
+        return session.answered
+
+    assert kept() == (b"GET", b"/large", b"1.1")
+    while client.read():
+        world.tick()
+    assert kept() is None
+    client.send(GET)  # on a connection that is idle
+    world.tick()
+    if threads:
+        world.work()
+    assert client.read().startswith(b"HTTP/1.1 200 ")
+    assert kept() is None
+
+
 @pytest.mark.parametrize("driver", ["asyncio", "trio"])
 @pytest.mark.parametrize("bad", [b"five\r\n", b""])
 def test_a_body_that_is_given_up_beside_its_response_is_a_line(
@@ -335,6 +373,18 @@ def test_a_flood_is_a_few_lines_and_a_count_that_comes_by_itself(
     caplog.clear()
     flood(world, 1)
     assert len(lines(caplog)) == 1
+
+
+def test_the_count_waits_for_no_other_deadline(make_world: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    world = make_world(timeouts=Timeouts(head_timeout=500.0, linger_timeout=500.0))
+    for _ in range(LINES_PER_WINDOW + 2):
+        world.connect(BAD)
+    world.tick(5)
+    caplog.clear()
+    world.server.tick(WINDOW_S)  # as long as nothing is due
+    world.tick()
+    assert lines(caplog) == ["and 2 more in 10 s: 400: An HTTP/1.1 request needs a Host field."]
 
 
 def test_what_is_not_counted_yet_is_counted_in_the_end(make_world: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
