@@ -24,8 +24,15 @@ def handler_of(app: App, interface: str = "auto", *, threads: int = 0, root_path
     if interface == "asgi":
         return AsgiHandler(app, root_path=root_path)
     if interface == "wsgi":
-        errors = LogStream("h1core.wsgi")
-        return wsgi_handler(app, root_path=root_path, multithread=threads > 1, errors=errors, as_file=as_file)
+        log = LogStream("h1core.wsgi")
+        return wsgi_handler(
+            app,
+            root_path=root_path,
+            multithread=threads > 1,
+            errors=log,
+            unfinished=log.unfinished,
+            as_file=as_file,
+        )
     if root_path:
         raise LocalError("--root-path is for WSGI and ASGI; a handler sees the whole target")
     return app

@@ -7,7 +7,10 @@ import threading
 
 
 class LogStream(io.TextIOBase):
-    """Logs each line as an error, from any thread. A thread's incomplete line is kept until it ends or is flushed.
+    """Logs each line, from any thread. A thread's incomplete line is kept until it ends or is flushed.
+
+    The level of all lines is WARNING. Which one the application means is not known, and Python shows no lower one
+    unless it is asked to.
 
     An application may direct its log to this stream, as Flask's documentation proposes. Text that is written while a
     line is being logged goes to stderr: to log it would recurse without end.
@@ -16,6 +19,11 @@ class LogStream(io.TextIOBase):
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
         self._thread = _ThreadState()
+
+    @property
+    def unfinished(self) -> "_ThreadState":
+        """Its `text` is the incomplete line of the thread that asks, also later."""
+        return self._thread
 
     def writable(self) -> bool:
         """Always True."""
@@ -27,7 +35,7 @@ class LogStream(io.TextIOBase):
         if mine.is_logging:
             sys.stderr.write(text)
             return len(text)
-        *lines, mine.unfinished = (mine.unfinished + text).split("\n")
+        *lines, mine.text = (mine.text + text).split("\n")
         if lines:
             self._log("\n".join(lines))
         return len(text)
@@ -35,8 +43,8 @@ class LogStream(io.TextIOBase):
     def flush(self) -> None:
         """Log an incomplete line."""
         mine = self._thread
-        if mine.unfinished and not mine.is_logging:
-            text, mine.unfinished = mine.unfinished, ""
+        if mine.text and not mine.is_logging:
+            text, mine.text = mine.text, ""
             self._log(text)
 
     def _log(self, text: str) -> None:
@@ -44,7 +52,7 @@ class LogStream(io.TextIOBase):
             return
         self._thread.is_logging = True
         try:
-            self._logger.error("%s", text)
+            self._logger.warning("%s", text)
         finally:
             self._thread.is_logging = False
 
@@ -53,5 +61,5 @@ class _ThreadState(threading.local):
     """The state of one thread."""
 
     def __init__(self) -> None:
-        self.unfinished = ""
+        self.text = ""  # of an incomplete line
         self.is_logging = False

@@ -9,7 +9,7 @@ values all the same.
 """
 
 from collections.abc import AsyncIterable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO, Final, TypeAlias, final
 
@@ -19,6 +19,10 @@ from h1core.http1.timers import Timer
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Field lines in their order: (name, value). Names of a received message are lower-case."""
+
+
+MAX_SHOWN_BYTES: Final = 200
+"""How much of a request line that is not valid is given on for a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +129,18 @@ class Refused:
     status: int
     reason: RefuseReason
 
+    head: bytes = field(default=b"", compare=False, repr=False)
+    """If a head was refused: its first line, as far as it had come and is shown. Any bytes; escape them in a log."""
+
 
 @dataclass(slots=True)
 class TimedOut:
     """A deadline of the connection passed. Last event of the connection, like Refused."""
 
     timer: Timer
+
+    head: bytes = field(default=b"", compare=False, repr=False)
+    """Of a head that took too long, as in Refused; empty when none had begun."""
 
 
 @dataclass(slots=True)

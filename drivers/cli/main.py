@@ -6,7 +6,6 @@ application's, with status 2.
 """
 
 import argparse
-import logging
 import re
 import signal
 import socket
@@ -29,6 +28,7 @@ from ..app_interface import handler_of, runs_on_a_loop
 from ..engine.engine import Options
 from ..net.listeners import close_listener, describe, listen
 from .app_loader import AppFailed, call_factory, load
+from .log_setup import LEVELS, log_to_stderr
 
 if TYPE_CHECKING:
     from ..asyncio_driver import Server as AsyncioServer
@@ -150,6 +150,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--root-path", metavar="PATH", default="", help="where a WSGI or ASGI application is mounted, as in /shop")
     add("--factory", action="store_true", help="MODULE:NAME is called, without arguments, to make the application")
     add("--access-log", action="store_true", help="log each request to stderr")
+    add(
+        "--log-level",
+        choices=tuple(LEVELS),
+        default="info",
+        help="of the server's own lines, unless the application has set it (default info)",
+    )
     add("--version", action="version", version=f"h1core {_version()}")
     kept = f"One connection keeps at most {Limits().connection_bytes} bytes by these defaults."
     _add_fields(parser.add_argument_group("limits", kept), Limits)
@@ -196,9 +202,7 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     threads = _threads(options.threads, interface)
     handler = handler_of(app, interface, threads=threads, root_path=options.root_path)
     make_server = _driver(options.driver, handler)
-    # After the application was imported, so that its own logging configuration comes first and stays.
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("h1core").setLevel(logging.INFO)
+    at_exit.enter_context(log_to_stderr(options.log_level))  # after the application was imported: what it set stays
     server_options = Options(limits=limits, timeouts=timeouts, threads=threads, access_log=options.access_log)
     plan = Plan(handler, _bind(addresses, at_exit), options.loop, server_options)
     return plan, make_server

@@ -42,6 +42,7 @@ from ..net.transport import READ, Listener, Selector, Transport
 from ..net.wake import WakeChannel
 from .exchange import EngineExchange
 from .host import Host
+from .own_answers import OwnAnswers
 from .pool import Pool, Workers
 from .request_body import BodySpool
 from .runners import CoroutineRunner, InlineRunner, WorkerRunner
@@ -116,6 +117,7 @@ class Engine:
             upgrades=handler.upgrades if isinstance(handler, StreamingHandler) else (),
             workers=0 if runs_coroutines else threads,
         )
+        self.own_answers = OwnAnswers(self)
         self.selector: Selector = selector or default_selector()
         self.idle_read_bytes = self.core.limits.initial_buffer_bytes  # `Conn.receive_bytes` of an idle connection
         self.sessions: dict[Conn, Session] = {}
@@ -222,6 +224,7 @@ class Engine:
             end_streams(self, step)
         for conn in self.core.due_connections(seen_at, turns):
             self.sessions[conn].pump(None)
+        self.own_answers.write_counts(seen_at)
         self._acceptor.is_stale = True  # a pause of accepting may be over
         self._find_deadline()
 
@@ -358,6 +361,7 @@ class Engine:
         for session in list(self.sessions.values()):
             session.conn.abort(CloseReason.DRAINING)
             session.drop()
+        self.own_answers.write_counts(self.clock(), at_end=True)
         while self.new_exchanges:
             self.new_exchanges.popleft().end()
         self._acceptor.close()

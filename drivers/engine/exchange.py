@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from h1core.app.exchange import Exchange
 from h1core.app.handler import first_part
-from h1core.app.reply import own_response, request_line
+from h1core.app.reply import request_line
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Event, FileSlice, Request, Response, Sendable
 from h1core.http1.output import as_bytes
 from h1core.http1.state import CloseReason, State
-from h1core.server.backlog import overload_response
 from h1core.server.fairness import WRITES_PER_TURN
 
+from .access_log import log_response
+from .own_answers import line_of
 from .responding import OVER
 from .responses import ends_the_process, failure_response, is_disconnected, release
 from .session import Session
+from .stream_drain import end_response
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -170,7 +172,7 @@ class EngineExchange(Exchange):
         elif is_cancelled and self._knows_disconnected:
             conn.abort(CloseReason.PEER_CLOSED)  # it was cancelled for this reason
         elif is_disconnected(error) and (is_gone or self.is_complete or self._knows_disconnected or self._lost_body):
-            level = logging.INFO if error.__cause__ else logging.DEBUG
+            level = logging.INFO if error.__cause__ and not self._must_end else logging.DEBUG
             logger.log(level, "%s: %s", request_line(request), error)
             if not self.is_complete and not is_gone and not self._must_end:
                 # The peer may have closed only its own side, or only its body may be lost: it still gets no answer.
@@ -181,19 +183,12 @@ class EngineExchange(Exchange):
             if self._progress is NONE and conn.state in UNANSWERED:
                 self.respond(failure)
 
-    def _end_for_drain(self) -> None:
-        """End a response that its handler has left because it must end."""
-        conn = self._session.conn
-        if conn.state in UNANSWERED:
-            self.respond(own_response(self.request, overload_response()))
-        elif conn.state not in OVER:
-            conn.cut_response(CloseReason.STREAM_ENDED)
-
     def end(self) -> None:
         """Note that the handler has returned, or will never run. Never raises."""
         session = self._session
         if self._must_end and not self.is_complete:
-            self._end_for_drain()
+            session.answered = line_of(self.request)
+            end_response(self, session.conn)
         self._is_over = True
         if self._progress is BEGUN and session.conn.state not in OVER:
             logger.error("the response to %s is cut: its handler ended before its end", request_line(self.request))
@@ -305,7 +300,7 @@ class EngineExchange(Exchange):
         if type(event) is Response:
             self._progress = BEGUN
             if self._engine.access_log:
-                session.log_response(self.request, event)
+                log_response(session, self.request, event, self._engine.clock())
         elif type(event) is EndOfMessage:
             self._progress = COMPLETE
             session.notify()
@@ -325,10 +320,13 @@ class EngineExchange(Exchange):
             raise
         self._progress = COMPLETE
         if self._engine.access_log:
-            session.log_response(self.request, response)
+            log_response(session, self.request, response, self._engine.clock())
         if session.waiters:
             session.notify()
-        return session.write_out()
+        is_written = session.write_out()
+        if not is_written:
+            session.answered = line_of(self.request)  # this exchange may end before all of it is
+        return is_written
 
     def _check_current(self) -> None:
         if self._progress is COMPLETE or self._is_over:

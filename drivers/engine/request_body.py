@@ -1,19 +1,19 @@
 """Storage for the body of a request: in memory while it is small, then in a temporary file."""
 
 import contextlib
-import logging
 import tempfile
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from h1core.app.reply import own_response, request_line
+from h1core.app.reply import own_response
 from h1core.app.request_collector import RequestCollector
 from h1core.events import Event, Request
-from h1core.http1.conn import Conn
 from h1core.http1.output import Buffer
 from h1core.http1.state import CloseReason
 from h1core.http1.writer import error_response
 
-logger = logging.getLogger("h1core.server")
+if TYPE_CHECKING:
+    from .own_answers import OwnAnswers
+    from .session import Session
 
 
 class BodySpool:
@@ -56,14 +56,14 @@ class BodySpool:
             self._file = None
 
 
-def collect(collector: RequestCollector, event: Event, conn: Conn) -> Request | None:
+def collect(collector: RequestCollector, event: Event, session: "Session", own_answers: "OwnAnswers") -> Request | None:
     """Collect a part of a request; return the request once it is whole. If the disk fails, answer 500 and close."""
     try:
         return collector.take(event)
     except OSError as error:
         request = collector.give_up()
         assert request is not None
-        logger.error("the body of %s cannot be kept: %s", request_line(request), error)
-        conn.close_after_response(CloseReason.APPLICATION_FAILED)
-        conn.send(own_response(request, error_response(500, "The server cannot keep the request body.")))
+        own_answers.no_room(session, request, error)
+        session.conn.close_after_response(CloseReason.APPLICATION_FAILED)
+        session.conn.send(own_response(request, error_response(500, "The server cannot keep the request body.")))
         return None

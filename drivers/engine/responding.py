@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from h1core.app.reply import address_text, request_line
+from h1core.app.reply import address_text
 from h1core.events import Event, Request, Response
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, State
 
+from .access_log import log_response
 from .connection_io import ConnectionIO
+from .own_answers import RequestLine
 from .response_body import END, MORE, BodySource, send_pieces
 from .responses import send_first
 from .worker_source import WorkerSource
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from .pool import Job
 
 logger = logging.getLogger("h1core.server")
-access_logger = logging.getLogger("h1core.access")
 
 OVER: Final = frozenset({State.ENDING, State.CLOSED})
 
@@ -35,7 +36,7 @@ response. One that closes it later has left: nobody does that to say that no req
 class Responding(ABC):
     """A connection, and the work on its response. Belongs to the engine's thread."""
 
-    __slots__ = ("_engine", "_input_ended_at", "began_at", "conn", "io", "job", "peer", "source")
+    __slots__ = ("_engine", "_input_ended_at", "answered", "began_at", "conn", "io", "job", "peer", "source")
 
     def __init__(self, engine: "Engine", conn: Conn, io: ConnectionIO, peer: object) -> None:
         self._engine = engine
@@ -49,6 +50,8 @@ class Responding(ABC):
         """The request that a worker has, or will get, until its response begins."""
         self.source: BodySource | None = None
         """The rest of the body."""
+        self.answered: RequestLine | None = None
+        """Of the last response that began here, which may wait to be written; those of an exchange have their own."""
 
     @abstractmethod
     def pump(self, events: list[Event] | None) -> None:
@@ -56,18 +59,14 @@ class Responding(ABC):
 
     def begin_response(self, request: Request, first: Response, source: BodySource | None) -> None:
         """Queue the first part of a response; the engine takes the rest of the body from `source`."""
+        self.answered = request.method, request.target, request.version  # not its body: that is the application's
         sent = send_first(self.conn, request, first)
         if sent is first:
             self.source = source
         elif source is not None:
             source.close()
         if self._engine.access_log:
-            self.log_response(request, sent)
-
-    def log_response(self, request: Request, sent: Response) -> None:
-        """Write the line of the access log for a response that has begun."""
-        took_ms = 1000 * (self._engine.clock() - self.began_at)
-        access_logger.info("%s %s %d %.1fms", address_text(self.peer), request_line(request), sent.status, took_ms)
+            log_response(self, request, sent, self._engine.clock())
 
     def end_source(self) -> None:
         """Close the source of the body, however the response ended, so that the application can clean up."""
@@ -88,9 +87,7 @@ class Responding(ABC):
             self._input_ended_at = self._engine.clock()
         if self._input_ended_at <= self.began_at + HALF_CLOSE_S:
             return
-        if self.source is not None and not self.source.is_complete:
-            self.conn.abort(CloseReason.PEER_CLOSED)
-        elif self.job is not None and self.job.is_waiting:
+        if (self.source is not None and not self.source.is_complete) or (self.job is not None and self.job.is_waiting):
             self.conn.abort(CloseReason.PEER_CLOSED)
 
     def _stream(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from h1core.app.exchange import StreamingHandler, on_exchange
 from h1core.app.handler import AsyncHandler, FileBody, Handler, WholeBody
-from h1core.app.reply import Reply, address_text, own_response, request_line
+from h1core.app.reply import Reply, own_response, request_line
 from h1core.events import Request
 from h1core.http1.state import CloseReason
 from h1core.server.backlog import overload_response
@@ -86,7 +86,7 @@ class WorkerRunner:
         session.began_at = engine.clock()
         job = Job(session, request, session.began_at, self._work)
         if not engine.core.request_ready(session.conn, job, session.began_at):
-            self._reject_overload(session, request)
+            self._reject_overload(session, request, overdue=False)
             return
         session.job = job
         self._ready.append(job)
@@ -162,7 +162,7 @@ class WorkerRunner:
         self._waiting = dict.fromkeys(rates)
         slowest = self._engine.core.held_workers.stream_to_end(rates)
         if slowest is not None:
-            logger.info("the response to %s is cut: %s", address_text(slowest.peer), CloseReason.HELD_WORKER.value)
+            self._engine.own_answers.held_worker(slowest)
             slowest.cut_response(CloseReason.HELD_WORKER)
 
     def _begin(self, session: Session, job: Job) -> None:
@@ -170,11 +170,12 @@ class WorkerRunner:
         session.job = None
         if job.first is None:
             self._engine.core.request_stale(session.conn)
-            self._reject_overload(session, job.request)
+            self._reject_overload(session, job.request, overdue=True)
         else:
             session.begin_response(job.request, job.first, job.source)
 
-    def _reject_overload(self, session: Session, request: Request) -> None:
+    def _reject_overload(self, session: Session, request: Request, *, overdue: bool) -> None:
+        self._engine.own_answers.overloaded(session, request, overdue=overdue)
         session.begin_response(request, own_response(request, overload_response()), None)
         release(request)
 

@@ -48,13 +48,13 @@ BODY_IS_OVER: Final = frozenset({State.HANDLING, State.RESPONDING})
 class Session(Responding):
     """One connection. Belongs to the engine's thread."""
 
-    __slots__ = ("_collector", "_disposition", "_is_dropped", "endpoints", "exchange", "waiters")
+    __slots__ = ("_disposition", "_is_dropped", "collector", "endpoints", "exchange", "waiters")
 
     def __init__(self, engine: "Engine", transport: Transport, conn: Conn, peer: object) -> None:
         super().__init__(engine, conn, ConnectionIO(transport, conn, engine.selector, self), peer)
         self.endpoints = endpoints_of(transport, peer)
         self.exchange: EngineExchange | None = None
-        self._collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
+        self.collector = RequestCollector(engine.new_spool) if engine.collects_bodies else None
         self._disposition = Disposition.KEEP
         """The disposition that was last applied to the transport."""
         self.waiters: list[Signal] = []
@@ -82,6 +82,7 @@ class Session(Responding):
                 if self.source is None:
                     is_blocked = not self.io.write()
                     if self.conn.is_idle:
+                        self.answered = None
                         return
             self._take_turn(events, is_blocked)
             self.settle()
@@ -95,7 +96,7 @@ class Session(Responding):
         if not request.end_stream:
             if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
                 return False
-            if self._collector is not None:
+            if self.collector is not None:
                 if len(data.data) > self._engine.core.limits.max_memory_body_bytes:
                     return False
                 request.body = bytes(data.data)
@@ -186,10 +187,10 @@ class Session(Responding):
         if type(event) is Request:
             event.endpoints = self.endpoints
         elif isinstance(event, (Refused, TimedOut, Closed)):
-            logger.debug("%s", event)
+            self._engine.own_answers.ended(self, event)
             self.end_source()
-        if self._collector is not None:
-            self._collect(self._collector, event)
+        if self.collector is not None:
+            self._collect(self.collector, event)
         elif type(event) is Request:
             self._engine.answer(self, event)
             self.conn.pause_body()  # the body is read only when the handler receives
@@ -198,7 +199,7 @@ class Session(Responding):
 
     def _collect(self, collector: RequestCollector, event: Event) -> None:
         """Collect a request, and answer it once it is whole."""
-        request = collect(collector, event, self.conn)
+        request = collect(collector, event, self, self._engine.own_answers)
         if request is not None:
             self._engine.answer(self, request)
         elif type(event) is Request:
@@ -289,6 +290,8 @@ class Session(Responding):
         conn = self.conn
         disposition = conn.disposition
         if disposition is not self._disposition:
+            if disposition is Disposition.ABORT and self._disposition is Disposition.KEEP:
+                self._engine.own_answers.cut(self)
             self._disposition = disposition
             if disposition is not Disposition.LINGER:
                 self.drop()
@@ -311,6 +314,8 @@ class Session(Responding):
             interest = READ if conn.wants_read else 0
         if conn.output_bytes:
             interest |= WRITE
+        elif self.source is None:
+            self.answered = None
         if interest != self.io.interest:
             self.io.wait_for(interest)
 
@@ -336,8 +341,8 @@ class Session(Responding):
             self.job.abandon()
             self.job = None
         self.end_source()
-        if self._collector is not None:
-            self._collector.give_up()
+        if self.collector is not None:
+            self.collector.give_up()
         if self.exchange is None or self._release_place(self.exchange):
             engine.connection_gone(self.conn)
 

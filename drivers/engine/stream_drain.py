@@ -8,11 +8,15 @@ cancelled at the end of the server. Ordinary requests have until the end of the 
 import logging
 from typing import TYPE_CHECKING
 
-from h1core.http1.state import CloseReason
+from h1core.app.reply import own_response
+from h1core.http1.conn import Conn
+from h1core.http1.state import CloseReason, State
+from h1core.server.backlog import overload_response
 from h1core.server.drain import StreamStep
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .exchange import EngineExchange
     from .session import Session
 
 logger = logging.getLogger("h1core.server")
@@ -43,3 +47,11 @@ def _cut(session: "Session") -> bool:
         return False
     session.cut_response(CloseReason.STREAM_ENDED)
     return True
+
+
+def end_response(exchange: "EngineExchange", conn: Conn) -> None:
+    """End a response that its application has left because it must end: with a 503 if none has begun."""
+    if conn.state in (State.RECEIVING, State.HANDLING):
+        exchange.respond(own_response(exchange.request, overload_response()))
+    elif conn.state in (State.DUPLEX, State.RESPONDING):
+        conn.cut_response(CloseReason.STREAM_ENDED)

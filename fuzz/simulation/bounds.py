@@ -92,7 +92,7 @@ def of_session(session: Session, world: World) -> Iterator[tuple[str, int, int]]
         yield "bytes wait for a coroutine", waiting, limits.max_buffer_bytes + world.read_ahead_bytes
         is_read = session.conn._state in (State.RECEIVING, State.DUPLEX) and session.conn._demand is READING
         yield "pieces wait for a coroutine while more is read", is_read and len(session.exchange._inbox), 0
-    spool = session._collector._spool if session._collector is not None else None
+    spool = session.collector._spool if session.collector is not None else None
     if spool is not None:
         assert isinstance(spool, BodySpool)
         in_memory = sum(len(part) for part in spool._parts)

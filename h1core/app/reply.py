@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from h1core.app.handler import FileBody, WholeBody, close_pieces, first_part
-from h1core.events import Request, Response
+from h1core.events import MAX_SHOWN_BYTES, Request, Response
 
 Reply: TypeAlias = tuple[Response, Iterator[bytes] | None, list[bytes]]
 """What to send first, the iterator of a streamed body, and the pieces that were taken from it already.
@@ -51,6 +51,19 @@ def request_line(request: Request) -> str:
     parts = (request.method, request.target, request.version)
     method, target, version = (part.decode(errors="replace") if type(part) is bytes else repr(part) for part in parts)
     return f"{method} {target} HTTP/{version}"
+
+
+def quoted_line(line: bytes | Request | None) -> str:
+    """A request line for a log, also one that is not valid: all but printable ASCII is escaped; `-` for none.
+
+    At most `MAX_SHOWN_BYTES` characters of it are shown, before they are escaped.
+    """
+    if line is None:
+        return "-"
+    text = line.decode("latin-1") if isinstance(line, bytes) else request_line(line)
+    rest = "..." if len(text) >= MAX_SHOWN_BYTES else ""  # a refused one is no longer than that
+    escaped = text[:MAX_SHOWN_BYTES].encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}{rest}"'
 
 
 def address_text(peer: object) -> str:

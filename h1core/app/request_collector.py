@@ -30,6 +30,11 @@ class RequestCollector:
         self._request: Request | None = None
         self._spool: Spool | None = None
 
+    @property
+    def request(self) -> Request | None:
+        """The request whose body is being collected, if there is one."""
+        return self._request
+
     def take(self, event: Event) -> Request | None:
         """Process an event. Returns the request if it is complete now. Raises OSError when there is no room for it."""
         if type(event) is Request:

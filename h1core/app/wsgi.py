@@ -15,7 +15,7 @@ the driver at the end of the response.
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 from wsgiref.types import ErrorStream, WSGIApplication
 
 from h1core.app.handler import FileBody, ResponseWriter, WholeBody, WritingHandler, close_pieces
@@ -28,6 +28,25 @@ Field: TypeAlias = tuple[bytes, bytes]
 
 AsFile: TypeAlias = Callable[[object], FileBody | None]
 """Returns the rest of an open file as a body that stays valid when the file is closed, or None."""
+
+
+class Unfinished(Protocol):
+    """What `wsgi.errors` keeps until it is flushed."""
+
+    text: str
+    """The incomplete line of the thread that asks."""
+
+
+class _NothingUnfinished:
+    text = ""
+
+
+class _Errors(NamedTuple):
+    """`wsgi.errors`, and what it keeps. One request must not end the line of another, so each has its own `text`."""
+
+    stream: ErrorStream
+    unfinished: Unfinished
+
 
 BODILESS: Final = frozenset({204, 205, 304})
 """Final statuses without content; content that an application gives all the same is not sent, as for HEAD."""
@@ -74,40 +93,48 @@ def wsgi_handler(
     multithread: bool = False,
     multiprocess: bool = False,
     errors: ErrorStream | None = None,
+    unfinished: Unfinished | None = None,
     as_file: AsFile | None = None,
 ) -> "WsgiHandler":
     """A handler that runs a WSGI application.
 
     `root_path` is where the application is mounted, decoded: SCRIPT_NAME. `multithread`: several threads run it at
-    once; `multiprocess`: several processes do. `errors` is `wsgi.errors`; stderr if it is not given. `as_file` decides
-    which files of `wsgi.file_wrapper` are sent by reference; the others are read. Raises LocalError for a root path
-    that does not begin with a slash.
+    once; `multiprocess`: several processes do. `errors` is `wsgi.errors`; stderr if it is not given. If it keeps
+    incomplete lines, `unfinished` shows them: they are flushed at the end of each request. `as_file` decides which
+    files of `wsgi.file_wrapper` are sent by reference; the others are read. Raises LocalError for a root path that does
+    not begin with a slash.
     """
+    its_errors = _Errors(errors or sys.stderr, unfinished or _NothingUnfinished())
     common = {
-        "wsgi.errors": errors or sys.stderr,
+        "wsgi.errors": its_errors.stream,
         "wsgi.multithread": multithread,
         "wsgi.multiprocess": multiprocess,
         "wsgi.file_wrapper": FileWrapper,
     }
-    return WsgiHandler(app, EnvironMaker(root_path, common), as_file)
+    return WsgiHandler(app, EnvironMaker(root_path, common), as_file, its_errors)
 
 
 class WsgiHandler(WritingHandler):
     """The handler that `wsgi_handler` makes."""
 
-    def __init__(self, app: WSGIApplication, environs: EnvironMaker, as_file: AsFile | None) -> None:
+    def __init__(self, app: WSGIApplication, environs: EnvironMaker, as_file: AsFile | None, errors: _Errors) -> None:
         self._app = app
+        self._errors = errors
         self._make_environ = environs.make
         self._as_file = as_file
 
     def __call__(self, request: Request, writer: ResponseWriter | None = None) -> Response:
         """Return the response, or the rest of it after what the application has written."""
         is_head = request.method == b"HEAD"
-        call = _Call(None if is_head else writer, is_head)
-        result = self._app(self._make_environ(request), call.start_response)
-        if self._as_file is not None and type(result) is FileWrapper:
-            return call.file_response(result, self._as_file)
-        return call.response(result)
+        call = _Call(None if is_head else writer, is_head, self._errors)
+        try:
+            result = self._app(self._make_environ(request), call.start_response)
+            if self._as_file is not None and type(result) is FileWrapper:
+                return call.file_response(result, self._as_file)
+            return call.response(result)
+        finally:
+            if self._errors.unfinished.text:
+                call.keep_line()
 
 
 class FileWrapper:
@@ -138,6 +165,8 @@ class _Call:
     """One call of the application, and its response so far."""
 
     __slots__ = (
+        "_blocks",
+        "_errors",
         "_fields",
         "_head_is_final",
         "_is_head",
@@ -148,8 +177,10 @@ class _Call:
         "_written_bytes",
     )
 
-    def __init__(self, writer: ResponseWriter | None, is_head: bool) -> None:
+    def __init__(self, writer: ResponseWriter | None, is_head: bool, errors: _Errors) -> None:
         self._writer = writer
+        self._errors = errors
+        self._blocks: _Blocks | None = None  # once the application has returned something else than a list
         self._is_head = is_head
         self._written_bytes = 0
         """Bytes that the application has written, unless the response has no body. With a writer they are sent."""
@@ -238,7 +269,7 @@ class _Call:
         """The response for what the application has returned. Raises what that raises, or LocalError."""
         if (type(result) is list or type(result) is tuple) and not self._head_is_final:
             return self._listed(result)
-        blocks = _Blocks(result, self._kept)
+        self._blocks = blocks = _Blocks(result, self._kept, self._errors)
         if self._written_bytes and self._writer is not None:
             return Response(self._status, (), blocks)
         try:
@@ -256,6 +287,13 @@ class _Call:
             return Response(self._status, self._fields, WholeBody(first, blocks.finish))
         blocks.put_back(first)
         return self._streamed(blocks)
+
+    def keep_line(self) -> None:
+        """Flush an incomplete line on `wsgi.errors`, or keep it for the rest of the body."""
+        if self._blocks is None or self._blocks.is_closed:
+            self._errors.stream.flush()
+        else:
+            self._blocks.keep_line()
 
     def file_response(self, result: FileWrapper, as_file: AsFile) -> Response:
         """The response for a wrapped file. Raises like `response`.
@@ -318,15 +356,19 @@ class _Call:
 class _Blocks:
     """The iterable that an application has returned, for a driver: every block is checked, and it is closed once."""
 
-    __slots__ = ("_blocks", "_result")
+    __slots__ = ("_blocks", "_errors", "_line", "_result", "is_closed")
 
     # Any: its type is checked here
-    def __init__(self, result: Any, written: list[bytes]) -> None:
+    def __init__(self, result: Any, written: list[bytes], errors: _Errors) -> None:
         if isinstance(result, (str, bytes)) or not hasattr(result, "__iter__"):
             what = type(result).__name__
             raise LocalError(f"a WSGI application returns an iterable of bytes, such as a list, not {what}")
         self._result: object = result
         self._blocks: Iterator[bytes] = chain(written, result)
+        self._errors = errors
+        self._line = ""
+        """The incomplete line on `wsgi.errors`, between two blocks: others may be asked for theirs in this thread."""
+        self.is_closed = False
 
     def take_first_block(self) -> bytes:
         """The first block that is not empty, or an empty one when there is none."""
@@ -344,14 +386,28 @@ class _Blocks:
         return self
 
     def __next__(self) -> bytes:
+        if self._line:
+            self._put_line_back()
         block = next(self._blocks)
         if type(block) is not bytes:
             _check_block(block)
+        if self._errors.unfinished.text:
+            self.keep_line()
         return block
+
+    def keep_line(self) -> None:
+        """Keep the incomplete line on `wsgi.errors` until the next block."""
+        unfinished = self._errors.unfinished
+        self._line, unfinished.text = unfinished.text, ""
+
+    def _put_line_back(self) -> None:
+        self._errors.unfinished.text, self._line = self._line, ""
 
     def finish(self) -> None:
         """Run the application's iterable to its end, and close it. Raises LocalError when a block is left."""
         try:
+            if self._line:
+                self._put_line_back()
             for block in self._blocks:
                 if block:
                     raise LocalError("the body is longer than Content-Length said; what is too much was not sent")
@@ -360,8 +416,15 @@ class _Blocks:
 
     def close(self) -> None:
         """Close the application's iterable. A second call does nothing."""
+        if self._line:
+            self._put_line_back()
+        self.is_closed = True
         result, self._result = self._result, None
-        close_pieces(result)
+        try:
+            close_pieces(result)
+        finally:
+            if self._errors.unfinished.text:
+                self._errors.stream.flush()
 
 
 def _is_single(result: object) -> bool:

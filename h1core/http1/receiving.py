@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError, RefuseReason
-from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Response, TimedOut
+from h1core.events import MAX_SHOWN_BYTES, Closed, Data, EndOfMessage, Event, Refused, Response, TimedOut
 from h1core.http1 import writer
 from h1core.http1.body import ChunkedReader, LengthReader
 from h1core.http1.buffer import ReceiveBuffer
@@ -232,8 +232,7 @@ class Receiving(Lifecycle):
         if reason is None and self._input_ended:
             reason = RefuseReason.TRUNCATED_HEAD
         if reason is not None:
-            self._note_method(buffer.data)
-            return self._refuse(reason, now)
+            return self._refuse(reason, now, self._note_head(buffer.data))
         timers = self._timers
         timers.keepalive = NEVER
         if timers.head == NEVER:
@@ -254,8 +253,8 @@ class Receiving(Lifecycle):
         limits = self._limits
         parsed = parse_cached(head_bytes, limits, self._upgrades)
         if not isinstance(parsed, tuple):
-            self._note_method(head_bytes)
-            return self._refuse(parsed or why_no_head(head_bytes, limits), now)
+            reason = parsed or why_no_head(head_bytes, limits)
+            return self._refuse(reason, now, self._note_head(head_bytes))
         events = self._begin_request(parsed)
         if rest or parsed[1] is not NO_BODY:
             self._process_after_head(parsed, rest, events, now)
@@ -292,9 +291,12 @@ class Receiving(Lifecycle):
             if rest:
                 self._receive_body(rest, events, now)
 
-    def _note_method(self, head: bytes | bytearray) -> None:
-        """Note the method of a head that will be refused: the answer to HEAD has no content."""
+    def _note_head(self, head: bytes | bytearray) -> bytes:
+        """Note the method of a head that will be refused: the answer to HEAD has no content. Return what to show."""
         self._method = b"HEAD" if head.startswith(b"HEAD ") else b""
+        shown = bytes(head[:MAX_SHOWN_BYTES])
+        line, _, _ = shown.partition(b"\n")
+        return line.removesuffix(b"\r") or shown[:1]
 
     def _keep(self, data: bytes) -> None:
         """Buffer bytes after the current request, or discard them when no request can follow."""
@@ -417,7 +419,7 @@ class Receiving(Lifecycle):
 
     # Ends
 
-    def _refuse(self, reason: RefuseReason, now: float) -> list[Event]:
+    def _refuse(self, reason: RefuseReason, now: float, head: bytes = b"") -> list[Event]:
         """Answer a peer's mistake, unless a response is in progress, and end."""
         if self._state is DUPLEX:
             self._close_reason = CloseReason.REFUSED
@@ -426,7 +428,7 @@ class Receiving(Lifecycle):
             if self._state is not DRAINING:
                 self._queue_error(writer.refusal_response(reason), now)
             self._end(CloseReason.REFUSED, now)
-        return [Refused(reason.status, reason)]
+        return [Refused(reason.status, reason, head)]
 
     def _queue_error(self, response: Response, now: float) -> None:
         """Queue the server's own error response, to the current request or to an incomplete head."""
@@ -438,10 +440,11 @@ class Receiving(Lifecycle):
     def _expire(self, timer: Timer, now: float) -> list[Event]:
         """Handle an expired timer."""
         had_last_word = self._last_event_returned
+        head = b""
         match timer:
             case Timer.HEAD:
                 if self._buffer.data and self._buffer.data != b"\r":  # half an empty line is no request
-                    self._note_method(self._buffer.data)
+                    head = self._note_head(self._buffer.data)
                     self._queue_error(writer.error_response(408, "The request head took too long."), now)
                 self._end(CloseReason.HEAD_TIMEOUT, now)
             case Timer.BODY:
@@ -456,7 +459,7 @@ class Receiving(Lifecycle):
                 self._close(CloseReason.DRAIN_TIMEOUT, Disposition.ABORT)
             case _:
                 assert_never(timer)
-        return [] if had_last_word else [TimedOut(timer)]
+        return [] if had_last_word else [TimedOut(timer, head)]
 
     def _expire_body(self, now: float) -> None:
         """Answer 408 to a slow body, unless a response is in progress or complete."""

@@ -18,6 +18,7 @@ from h1core.server.deadlines import DeadlineIndex
 from h1core.server.drain import Drain, Phase, StreamStep
 from h1core.server.fairness import DEADLINES_PER_TICK, TURNS_PER_DEADLINE
 from h1core.server.held_workers import HeldWorkers
+from h1core.server.log_limit import LogLimit
 
 MAX_SPARE_BUFFERS: Final = 64
 
@@ -28,7 +29,7 @@ class ServerCore:
     - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
       `request_stale`, `request_left`, `request_done`, `background_begins`, `background_done`, `begin_drain`.
     - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `stream_step`,
-      `backlog.overdue`, `held_workers.overdue`, `phase`, `connections`.
+      `backlog.overdue`, `held_workers.overdue`, `log_limit`, `phase`, `connections`.
 
     `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are passed to each connection. `workers` is the number of
     worker threads, 0 without a pool.
@@ -55,6 +56,8 @@ class ServerCore:
         """When the deadline of each connection is checked next; one that has none then is removed."""
         self.backlog = Backlog(workers, self.limits.max_queued_requests, self.timeouts.queue_timeout)
         self.held_workers = HeldWorkers(workers)
+        self.log_limit = LogLimit()
+        """Which lines about what the server itself answers are written."""
         self._drain = Drain(self.timeouts.drain_timeout, self.timeouts.stream_drain_timeout)
         self.background_tasks = 0
         """Applications that still run after their response, while their connections serve other requests."""
@@ -162,12 +165,13 @@ class ServerCore:
 
     @property
     def next_deadline(self) -> float | None:
-        """The instant of the next deadline, of a connection, a queued request or accepting, or None; it may be past."""
+        """The instant of the next deadline, of a connection or of the server itself, or None; it may be past."""
         instants = (
             self._deadlines.next,
             self._admission.next_deadline,
             self.backlog.next_deadline,
             self.held_workers.next_deadline,
+            self.log_limit.next_deadline,
             self._drain.next_step_at,
         )
         return min((at for at in instants if at is not None), default=None)

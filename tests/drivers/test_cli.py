@@ -1,7 +1,6 @@
 """The command line: what it refuses, what it hands to a driver, and one server that really runs."""
 
 import http.client
-import logging
 import os
 import re
 import signal
@@ -91,10 +90,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(FakeServer, "script", [])
     monkeypatch.setattr(FakeServer, "made", [])
     monkeypatch.setitem(cli.DRIVERS, "selectors", FakeServer)
-    level = logging.getLogger("h1core").level
     known = set(sys.modules)
     yield tmp_path
-    logging.getLogger("h1core").setLevel(level)
     for name in set(sys.modules) - known:
         del sys.modules[name]
 
@@ -132,7 +129,9 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     for name, default in DEFAULTS.items():
         option = "--" + name.replace("_", "-")
         assert re.search(rf"{option} (BYTES|SECONDS|N) [^(]*\(default {default:.12g}\)", text), option
-    for option in "--bind --driver --loop --interface --threads --root-path --factory --access-log --version".split():
+    for option in (
+        "--bind --driver --loop --interface --threads --root-path --factory --access-log --log-level --version".split()
+    ):
         assert option in text
 
 
@@ -235,7 +234,7 @@ def test_a_wsgi_application_becomes_a_handler(arguments: tuple[str, ...], caplog
     assert response == Response(200, [(b"X-Path", b"/shop /a")], b"from wsgi")
     assert plan.options["threads"] == (int(arguments[1]) if "--threads" in arguments else 4)
     said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
-    assert said == [("h1core.wsgi", "ERROR", f"said {plan.options['threads'] > 1}")]
+    assert said == [("h1core.wsgi", "WARNING", f"said {plan.options['threads'] > 1}")]
 
 
 def test_a_root_path_is_for_those_who_can_use_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,10 @@ from h1core import (
     Request,
     Response,
     State,
+    TimedOut,
+    Timer,
 )
+from h1core.testing import FakeClock
 from tests.feed import byte_by_byte
 from tests.kit import (
     BODY,
@@ -275,3 +278,47 @@ def test_request_and_response_may_overlap() -> None:
     play(conn, Data(b"b"), EndOfMessage(), GET)
     assert where(conn) is State.HANDLING
     assert flush(conn).endswith(b"\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+
+
+# What is given on for a log.
+
+
+@pytest.mark.parametrize(
+    ("wire", "head"),
+    [
+        (b"GET /x HTTP/1.1\r\nA: b\r\n\r\n", b"GET /x HTTP/1.1"),
+        (b"\r\n\r\nGET /x HTTP/1.1\r\nA: b\r\n\r\n", b"GET /x HTTP/1.1"),
+        (b"GET /x HTTP/1.1\nCookie: secret\n\n", b"GET /x HTTP/1.1"),
+        (b"GET /x HTTP/1.1\rA: b", b"GET /x HTTP/1.1\rA: b"),
+        (b"\n", b"\n"),
+        (b"\n\nGET /", b"\n"),
+        (b"\rGET /", b"\rGET /"),
+        (b"GET /" + b"x" * 9000, b"GET /" + b"x" * 195),
+        (b"GET /" + b"x" * 7000 + b"\r\n\r\n", b"GET /" + b"x" * 195),
+        (b"\x16\x03\x01", b"\x16\x03\x01"),
+    ],
+)
+def test_a_refused_head_shows_its_first_line_as_far_as_it_had_come(wire: bytes, head: bytes) -> None:
+    [event] = a_conn().receive_data(wire)
+    assert type(event) is Refused
+    assert event.head == head
+    assert event == Refused(event.status, event.reason), "how much had come depends on how the bytes were cut"
+    assert "secret" not in repr(event)
+
+
+def test_a_refused_body_shows_no_head_because_its_request_is_known() -> None:
+    event = receive(a_conn(), [CHUNKED, b"five\r\n"])[-1]
+    assert type(event) is Refused
+    assert event.head == b""
+
+
+@pytest.mark.parametrize(("wire", "head"), [(b"", b""), (b"\r", b""), (b"GET /sl", b"GET /sl")])
+def test_a_head_that_takes_too_long_is_shown_as_far_as_it_had_come(wire: bytes, head: bytes) -> None:
+    clock = FakeClock()
+    conn = a_conn(clock=clock)
+    if wire:
+        conn.receive_data(wire)
+    clock.advance(100.0)
+    [event] = conn.handle_deadline()
+    assert type(event) is TimedOut
+    assert (event.timer, event.head) == (Timer.HEAD, head)
