@@ -3,7 +3,7 @@
 import pytest
 
 from h1core.http1.timers import NEVER
-from h1core.server.drain import Drain, Phase
+from h1core.server.drain import SILENCE_S, Drain, Phase, StreamStep
 
 
 @pytest.mark.parametrize("open_connections", [0, 1, 5])
@@ -25,3 +25,23 @@ def test_beginning_again_changes_nothing() -> None:
     assert drain.begin(100.0)
     assert not drain.begin(120.0)
     assert drain.deadline_at == 130.0
+
+
+def test_streams_are_told_and_a_moment_later_cut() -> None:
+    drain = Drain(30.0, 5.0)
+    assert drain.next_step_at is None
+    drain.begin(100.0)
+    assert drain.next_step_at == 105.0
+    assert drain.stream_step(104.875) is None
+    assert drain.stream_step(105.0) is StreamStep.TELL
+    assert drain.next_step_at == 105.0 + SILENCE_S
+    assert not drain.streams_are_cut
+    assert drain.stream_step(105.0 + SILENCE_S) is StreamStep.CUT
+    assert drain.stream_step(200.0) is None
+    assert drain.streams_are_cut
+
+
+def test_streams_have_half_of_a_short_drain() -> None:
+    drain = Drain(4.0, 5.0)
+    drain.begin(100.0)
+    assert drain.next_step_at == 102.0
