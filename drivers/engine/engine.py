@@ -9,8 +9,8 @@ runners.py runs the application.
 `tick` is one round: poll the selector, serve what is ready, handle deadlines. Ready connections that are between two
 requests come first: a whole request has likely arrived, while others are new, or send in pieces. Next the results of
 the workers are taken, and the new requests submitted to them. The other connections may wait for the next tick, but not
-twice in a row. Only deadlines that had passed when the selector returned are handled: input that arrived while an
-application held the thread is read first. Given the same clock, selector and transports, a tick does the same.
+twice in a row. Only deadlines that had passed when the selector was asked are handled: input that arrived while an
+application held the thread, or while the process was paused, is read first. Given the same clock, selector and transports, a tick does the same.
 
 No coroutine runs inside a tick: the host starts those of `new_exchanges` after it, and a coroutine changes its session
 only between two ticks. When such a change needs another tick, the engine calls `Host.wake`.
@@ -178,8 +178,11 @@ class Engine:
             self._acceptor.update_listening()
         unfinished, self.unfinished = self.unfinished, {}
         behind: list[tuple[object, int]] = []
-        events = self.selector.select(0 if max_wait == 0 or unfinished else self._wait_s(max_wait))
-        seen_at = self.clock()
+        asked_at = self.clock()
+        events = self.selector.select(0 if max_wait == 0 or unfinished else self._wait_s(max_wait, asked_at))
+        if not events and asked_at < self.deadline_at <= (now := self.clock()):
+            asked_at = now  # it has waited for a deadline, and perhaps much longer
+            events = self.selector.select(0)
         for key, mask in events:
             ready = key.data
             if type(ready) is Session and ready.conn.is_idle:
@@ -206,33 +209,35 @@ class Engine:
         for session in unfinished:
             if session.conn in self.sessions and session not in self.unfinished:
                 session.pump([])
-        if seen_at >= self.deadline_at:
-            self._handle_deadlines(seen_at, len(events))
+        if asked_at >= self.deadline_at:
+            self._handle_deadlines(asked_at, len(events))
         if workers is not None and workers.has_ready_jobs:
             workers.submit_jobs()
         if self._acceptor.is_stale:
             self._acceptor.update_listening()  # now: there may be no other reason for a next round
 
-    def _handle_deadlines(self, seen_at: float, turns: int) -> None:
-        """Handle deadlines that had passed at `seen_at`; `turns` is how many connections had a turn in this round."""
-        for job in self.core.backlog.overdue(seen_at):
+    def _handle_deadlines(self, asked_at: float, turns: int) -> None:
+        """Handle deadlines that had passed when the selector was asked; `turns` is how many connections had one."""
+        for job in self.core.backlog.overdue(asked_at):
             self._workers.reject_overdue(job)  # type: ignore[union-attr, arg-type]  # it has admitted this Job
-        for job in self.core.held_workers.overdue(seen_at):
+        for job in self.core.held_workers.overdue(asked_at):
             self._workers.report_blocked(job)  # type: ignore[union-attr, arg-type]  # as above
-        step = self.core.stream_step(seen_at)
+        step = self.core.stream_step(asked_at)
         if step is not None:
             end_streams(self, step)
-        for conn in self.core.due_connections(seen_at, turns):
-            self.sessions[conn].pump(None)
-        self.own_answers.write_counts(seen_at)
+        for conn in self.core.due_connections(asked_at, turns):
+            session = self.sessions[conn]
+            if session.is_still_due(asked_at):
+                session.pump(None)
+        self.own_answers.write_counts(asked_at)
         self._acceptor.is_stale = True  # a pause of accepting may be over
         self._find_deadline()
 
-    def _wait_s(self, max_wait: float | None) -> float | None:
+    def _wait_s(self, max_wait: float | None, now: float) -> float | None:
         """How many seconds the selector may wait; None is without limit."""
         if self.deadline_at == inf:
             return max_wait
-        wait = min(max(0.0, self.deadline_at - self.clock()), MAX_WAIT_S)
+        wait = min(max(0.0, self.deadline_at - now), MAX_WAIT_S)
         return wait if max_wait is None else min(wait, max_wait)
 
     def deadline_nears(self, conn: Conn) -> None:
@@ -349,7 +354,7 @@ class Engine:
         if self.is_ending and self.is_over:
             return True
         has_asked = self._drain_asked or self._stop_asked or self._acceptor.is_stale
-        return not (has_asked or self.unfinished or self.new_exchanges) and self._wait_s(None) != 0
+        return not (has_asked or self.unfinished or self.new_exchanges) and self._wait_s(None, self.clock()) != 0
 
     def close(self) -> None:
         """Cut every connection and free all resources; the engine is not used again. A second call does nothing."""

@@ -26,7 +26,7 @@ from h1core.app.request_collector import RequestCollector
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, TimedOut
 from h1core.http1.conn import Conn
 from h1core.http1.state import CloseReason, Disposition, State
-from h1core.server.fairness import EVENTS_PER_TURN, WRITES_PER_TURN
+from h1core.server.fairness import EVENTS_PER_TURN, READS_PER_DEADLINE, WRITES_PER_TURN
 
 from ..net.transport import READ, WRITE, Transport, endpoints_of
 from .connection_io import ConnectionIO
@@ -147,6 +147,19 @@ class Session(Responding):
                 self.exchange.cancel_if_disconnected()
         except Exception as error:  # noqa: BLE001 - logged in cut
             self.cut(error)
+
+    def is_still_due(self, asked_at: float) -> bool:
+        """Read what is left in the socket; return whether a deadline has passed at `asked_at` in spite of it."""
+        conn = self.conn
+        for _ in range(READS_PER_DEADLINE):
+            if not (self.io.last_read_was_full and self._wants_read()):
+                break
+            self.serve_ready(READ)
+        deadline = conn.next_deadline
+        if self._is_dropped or deadline is None or deadline > asked_at:
+            self._engine.core.connection_pumped(conn)
+            return False
+        return True
 
     def poll_input(self) -> None:
         """Read what has arrived, outside of a tick. Never raises."""

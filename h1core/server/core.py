@@ -190,15 +190,15 @@ class ServerCore:
         """The instant at which everything still running must end, such as a handler without a connection, or None."""
         return self._drain.deadline_at if self._drain.deadline_at != NEVER else None
 
-    def due_connections(self, seen_at: float | None = None, turns: int | None = None) -> list[Conn]:
+    def due_connections(self, asked_at: float | None = None, turns: int | None = None) -> list[Conn]:
         """The connections whose deadline has come: call `handle_deadline` on each, and pump it.
 
-        Not all of them when there are many: `next_deadline` is in the past until none is left. `seen_at` is when the
+        Not all of them when there are many: `next_deadline` is in the past until none is left. `asked_at` is when the
         engine last polled for input, if not now: input that came later may still be in time. `turns` is how many
         connections were served since the last call, if that is known.
         """
         most = DEADLINES_PER_TICK if turns is None else 1 + turns // TURNS_PER_DEADLINE
-        now = self._clock() if seen_at is None else seen_at
+        now = self._clock() if asked_at is None else asked_at
         due: list[Conn] = []
         while looked_at := self._deadlines.due(now, most - len(due)):
             for conn in looked_at:

@@ -19,6 +19,10 @@ TURNS_PER_DEADLINE: Final = 8
 beside a thousand deadlines a request through workers had a p99 of 0.6 ms, with one 0.4 ms. A long tick handles more, as
 many as do not make it much longer, or a busy server would be late with them."""
 
+READS_PER_DEADLINE: Final = 16
+"""Reads of a connection whose deadline has come, while each fills its buffer: reads grow to a megabyte, so this is more
+than a kernel keeps for a socket. A peer that sends without end is not saved by it."""
+
 EVENTS_PER_TURN: Final = 64
 """Events of one connection, so as many pipelined requests; further ones wait for the connection's next turn."""
 
