@@ -35,6 +35,8 @@ class SimStream(_Stream):
         """In how many pieces, and their end."""
         self.end_seen = False
         self.end_seen_at = inf
+        self.unread_since = inf
+        """Since when there is something to read that the server has not tried to read."""
         self.loss_seen = False
         self.has_fin = False
         """The server has ended its side in order."""
@@ -45,6 +47,7 @@ class SimStream(_Stream):
 
     def recv(self, size: int, /) -> bytes:
         world = self.world
+        self.unread_since = inf
         self._disturb()
         if self.is_reset and not self.is_closed:
             self.loss_seen = True
@@ -246,6 +249,7 @@ class SimSelector(MemorySelector):
                 clock.now = max(clock.now, next_at)
                 continue
             clock.now = max(clock.now, until) + world.lateness()
+            world.be_paused()
             world.woke_for_deadline()
             return []
 

@@ -154,6 +154,7 @@ class Peer:
             self.put_bytes += len(data)
             self.world.trace.note(self.lane, "client", "sends", data)
             self.client.send(data)
+            self.stream.unread_since = min(self.stream.unread_since, self.world.clock.now)
             self.world.changed(self.stream)
 
     def end(self) -> None:
@@ -161,6 +162,7 @@ class Peer:
             self.has_ended = True
             self.world.trace.note(self.lane, "client", "ends its side")
             self.client.end()
+            self.stream.unread_since = min(self.stream.unread_since, self.world.clock.now)
             self.world.changed(self.stream)
 
     def reset(self) -> None:

@@ -19,7 +19,7 @@ APPS = (
 
 FAULTS = (
     "cuts stalls short_reads short_writes spurious_ready interrupted resets half_closes accept_errors clock_jumps "
-    "late_timers early_timers broken_calls full_queue"
+    "late_timers early_timers pauses broken_calls full_queue"
 ).split()
 
 KIB = 1024

@@ -109,6 +109,8 @@ class WatchedConn(Conn):
         now = self.world.clock.now
         deadline = self.next_deadline
         before = (self._state, self._out.size, self._old)
+        if deadline is not None and self.stream.unread_since < deadline <= now and self.wants_read:
+            violated(Invariant.CAUSE, f"a deadline is believed, and input lies unread: {self.clocks()}", self.lane)
         events = super().handle_deadline()
         self._take_events(events)
         self._look("handle_deadline")

@@ -157,6 +157,19 @@ class World:
         self.lost_s += late_s
         return late_s
 
+    def be_paused(self) -> None:
+        """Stop the process for a while, perhaps, as SIGSTOP does: everybody else goes on."""
+        rate = self.faults.get("pauses")
+        if rate is not None and not self.is_calm and self.dice.network.random() < rate:
+            seconds = self.dice.network.duration(self.dice.network.pick((3.0, 200.0)))
+            self.trace.note(-1, "world", "pauses the server", seconds)
+            until = self.clock.now + seconds
+            while self.next_at <= until:
+                self.clock.now = max(self.clock.now, self.next_at)
+                self.run_due()
+            self.lost_s += seconds
+            self.clock.now = max(self.clock.now, until)
+
     def is_woken_early(self) -> bool:
         rate = self.faults.get("early_timers")
         if rate is None or self.dice.network.random() >= rate:
