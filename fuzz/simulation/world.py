@@ -163,12 +163,13 @@ class World:
         if rate is not None and not self.is_calm and self.dice.network.random() < rate:
             seconds = self.dice.network.duration(self.dice.network.pick((3.0, 200.0)))
             self.trace.note(-1, "world", "pauses the server", seconds)
-            until = self.clock.now + seconds
-            while self.next_at <= until:
+            began_at, until = self.clock.now, self.clock.now + seconds
+            while self.next_at <= until and not self.is_calm:
                 self.clock.now = max(self.clock.now, self.next_at)
                 self.run_due()
-            self.lost_s += seconds
-            self.clock.now = max(self.clock.now, until)
+            if not self.is_calm:
+                self.clock.now = max(self.clock.now, until)
+            self.lost_s += self.clock.now - began_at
 
     def is_woken_early(self) -> bool:
         rate = self.faults.get("early_timers")
@@ -308,11 +309,14 @@ class World:
             return True
         return any(plan.breaks_off and plan.lane == conn.lane for plan in self.apps.plans.values())
 
+    @property
+    def stream_drain_s(self) -> float:
+        """How long streamed responses have in a drain."""
+        return min(self.swarm.timeouts.stream_drain_timeout, self.swarm.timeouts.drain_timeout / 2)
+
     def _streams_must_end(self) -> bool:
         """Whether a drain has come so far that streamed responses have to end."""
-        timeouts = self.swarm.timeouts
-        tell_s = min(timeouts.stream_drain_timeout, timeouts.drain_timeout / 2)
-        return self.clock.now >= self.drain_at + tell_s - ROUNDING_S
+        return self.clock.now >= self.drain_at + self.stream_drain_s - ROUNDING_S
 
     def _is_overloaded(self, conn: WatchedConn) -> bool:
         swarm = self.swarm
