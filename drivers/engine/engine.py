@@ -10,22 +10,23 @@ runners.py runs the application.
 requests come first: a whole request has likely arrived, while others are new, or send in pieces. Next the results of
 the workers are taken, and the new requests submitted to them. The other connections may wait for the next tick, but not
 twice in a row. Only deadlines that had passed when the selector was asked are handled: input that arrived while an
-application held the thread, or while the process was paused, is read first. Given the same clock, selector and transports, a tick does the same.
+application held the thread, or the process was paused, is read first. A tick depends on nothing but the clock, the
+selector and the transports.
 
 No coroutine runs inside a tick: the host starts those of `new_exchanges` after it, and a coroutine changes its session
 only between two ticks. When such a change needs another tick, the engine calls `Host.wake`.
 
-`begin_drain` and `stop` may be called from any thread or signal handler, at any time: they set a flag for the next tick
-and wake the selector.
+`begin_drain` and `stop` may be called from any thread or signal handler: they set a flag and wake the selector.
 """
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from functools import partial
 from math import inf
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from h1core.app.exchange import StreamingHandler
 from h1core.app.handler import AsyncHandler, Handler, is_async
@@ -102,6 +103,8 @@ class Engine:
         streams = isinstance(handler, StreamingHandler)
         runs_coroutines = streams or is_async(handler)
         self.clock = clock
+        self.context = copy_context()
+        """Each request of a sync handler runs in a copy of it, its streamed body and clean-up too."""
         self._host = host
         self.access_log = access_log
         self.cancel_on_disconnect = cancel_on_disconnect
@@ -129,7 +132,7 @@ class Engine:
         """Coroutines whose session does not wait for them, and what to call when each has ended."""
         self.held_back: dict[Session, None] = {}
         """Sessions whose next request waits because too many coroutines run on after their responses."""
-        self.is_stopping = False  # `close` was called: coroutines are cancelled
+        self.is_stopping = False  # `close` was called
         self._wake = WakeChannel()
         self.selector.register(self._wake, READ, self._wake)
         self._workers: WorkerRunner | None = None
@@ -145,8 +148,7 @@ class Engine:
         self._postponed_others = False  # in the last tick
         self._is_ticking = False
         self._is_closed = False
-        self._drain_asked = False
-        self._stop_asked = False
+        self._drain_asked = self._stop_asked = False
         self.is_ending = False  # a drain has begun, or `stop` was called
         self.deadline_at = inf
         """The instant for the next tick if nothing becomes ready."""
@@ -178,11 +180,7 @@ class Engine:
             self._acceptor.update_listening()
         unfinished, self.unfinished = self.unfinished, {}
         behind: list[tuple[object, int]] = []
-        asked_at = self.clock()
-        events = self.selector.select(0 if max_wait == 0 or unfinished else self._wait_s(max_wait, asked_at))
-        if not events and asked_at < self.deadline_at <= (now := self.clock()):
-            asked_at = now  # it has waited for a deadline, and perhaps much longer
-            events = self.selector.select(0)
+        asked_at, events = self._poll(0 if unfinished else max_wait)
         for key, mask in events:
             ready = key.data
             if type(ready) is Session and ready.conn.is_idle:
@@ -215,6 +213,14 @@ class Engine:
             workers.submit_jobs()
         if self._acceptor.is_stale:
             self._acceptor.update_listening()  # now: there may be no other reason for a next round
+
+    def _poll(self, max_wait: float | None) -> tuple[float, Sequence[tuple[Any, int]]]:
+        """Wait until something is ready or due; return when the selector was asked, and what is ready."""
+        asked_at = self.clock()
+        events = self.selector.select(0 if max_wait == 0 else self._wait_s(max_wait, asked_at))
+        if not events and asked_at < self.deadline_at <= (now := self.clock()):
+            return now, self.selector.select(0)  # it has waited for a deadline, and perhaps much longer
+        return asked_at, events
 
     def _handle_deadlines(self, asked_at: float, turns: int) -> None:
         """Handle deadlines that had passed when the selector was asked; `turns` is how many connections had one."""
@@ -343,8 +349,8 @@ class Engine:
         if self._stop_asked or self.core.phase is STOPPED:
             return True
         deadline = self.core.drain_deadline
-        if deadline is None or self.sessions:
-            return False  # each connection ends by its own deadline; only coroutines are left after that
+        if deadline is None or self.sessions:  # each connection ends by its own deadline; then coroutines are left
+            return False
         are_cut = self.core.streams_are_cut and all(exchange.is_silent for exchange in self.detached)
         return are_cut or self.clock() >= deadline
 

@@ -23,7 +23,7 @@ from h1core.app.handler import first_part
 from h1core.app.reply import request_line
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Event, FileSlice, Request, Response, Sendable
-from h1core.http1.output import as_bytes
+from h1core.http1.output import as_bytes, own_copy
 from h1core.http1.state import CloseReason, State
 from h1core.server.fairness import WRITES_PER_TURN
 
@@ -296,6 +296,8 @@ class EngineExchange(Exchange):
             session.poll_input()  # a handler with an endless body must learn that its client is gone
             await self._take_turn()
             return
+        if type(event) is Data and type(event.data) is not bytes:
+            event = Data(own_copy(event.data))
         session.conn.send(event)
         if type(event) is Response:
             self._progress = BEGUN
@@ -313,6 +315,8 @@ class EngineExchange(Exchange):
         if self.request.method == b"HEAD":
             response, _ = first_part(self.request, response)
         try:
+            if type(response.body) is not bytes:
+                response = Response(response.status, response.headers, own_copy(response.body))
             session.conn.send(response)
         except LocalError:
             if session.conn.state in OVER:
@@ -355,9 +359,8 @@ class EngineExchange(Exchange):
 
     async def _take_turn(self) -> None:
         """Count an operation that did not wait; let other tasks run after `WRITES_PER_TURN` of them."""
-        self._turn += 1
-        if self._turn >= WRITES_PER_TURN:
-            self._turn = 0
+        self._turn = (self._turn + 1) % WRITES_PER_TURN
+        if not self._turn:
             await self._engine.host.checkpoint()
 
     async def _raise_disconnected(self) -> None:

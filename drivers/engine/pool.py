@@ -14,6 +14,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -36,6 +37,8 @@ class Work(NamedTuple):
     max_spooled_bytes: int
     """How many more of them in a file."""
     post: "Callable[[Job], None]"
+    context: Context
+    """Each request runs in a copy of it, so that no variable passes from one client's request to another's."""
 
 
 class Job:
@@ -68,7 +71,7 @@ class Job:
     def run(self) -> None:
         """Run the handler, in a worker, unless the request was abandoned or is stale. Never raises."""
         if self._is_wanted and not self._work.is_stale(self._ready_at) and self.claim():
-            self._run_handler()
+            self._work.context.copy().run(self._run_handler)
         release(self.request)
         self.is_over = True
         self._work.post(self)

@@ -4,6 +4,7 @@ A coroutine needs none: it sends its pieces itself (exchange.py).
 """
 
 from collections.abc import Iterator, Sequence
+from contextvars import Context
 from enum import Enum
 from itertools import chain
 from typing import Final, Protocol
@@ -11,6 +12,7 @@ from typing import Final, Protocol
 from h1core.app.handler import FileBody
 from h1core.events import Data, EndOfMessage, FileSlice, Request
 from h1core.http1.conn import Conn
+from h1core.http1.output import own_copy
 from h1core.server.fairness import PIECES_PER_TURN
 
 from .responses import close_quietly, release
@@ -68,32 +70,36 @@ def send_pieces(conn: Conn, source: BodySource, max_output_bytes: int) -> NoPiec
         if isinstance(piece, NoPiece):
             conn.send(EndOfMessage())
             return END
-        conn.send(piece if type(piece) is FileSlice else Data(piece))
+        if type(piece) is FileSlice:
+            conn.send(piece)
+        else:
+            conn.send(Data(piece if type(piece) is bytes else own_copy(piece)))
     return MORE
 
 
 class IteratorSource:
     """Pieces that the engine takes from the application's iterator."""
 
-    __slots__ = ("_all", "_pieces", "_request")
+    __slots__ = ("_all", "_context", "_pieces", "_request")
     is_by_reference = False
     is_complete = False
 
-    def __init__(self, pieces: Iterator[bytes], request: Request, first: Sequence[bytes] = ()) -> None:
+    def __init__(self, pieces: Iterator[bytes], request: Request, first: Sequence[bytes], context: Context) -> None:
         self._pieces = pieces
         self._request = request
         self._all = chain(first, pieces)
+        self._context = context
 
     def next_piece(self) -> bytes | NoPiece:
         """The next piece, or END. Raises what the application raised."""
-        return next(self._all, END)
+        return self._context.run(next, self._all, END)
 
     def client_is_behind(self) -> None:
         """Nothing to do: the engine asks for the next piece when there is room."""
 
     def close(self) -> None:
         """Let the application's iterator clean up. Never raises."""
-        close_quietly(self._pieces)
+        self._context.run(close_quietly, self._pieces)
         release(self._request)
 
 

@@ -9,6 +9,7 @@ from h1core.app.reply import NOTHING_TAKEN, Reply, own_response, request_line, s
 from h1core.errors import Disconnected
 from h1core.events import Request, Response
 from h1core.http1.conn import Conn
+from h1core.http1.output import own_copy
 from h1core.http1.writer import error_response
 
 logger = logging.getLogger("h1core.server")
@@ -37,6 +38,9 @@ def run_handler(handler: Handler, request: Request, failures: Failures = FAILURE
 def send_first(conn: Conn, request: Request, first: Response) -> Response:
     """Send the first part of a response, or a 500 if that cannot be sent; return what was sent."""
     try:
+        if first.body is not None and type(first.body) is not bytes:
+            # A copy: its owner may use the buffer again before it is written.
+            first = Response(first.status, first.headers, own_copy(first.body))
         conn.send(first)
     except Exception as error:  # noqa: BLE001 - its headers may run code; logged in failure_response
         first = failure_response(request, error)

@@ -4,6 +4,7 @@ A runner gets each request of each session, and begins its response.
 """
 
 import logging
+from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -39,26 +40,27 @@ class InlineRunner:
         """Run the handler, and begin its response. What it raises becomes a 500."""
         if self._engine.access_log:
             session.began_at = self._engine.clock()
-        begin_reply(session, request, run_handler(self._handler, request))
+        context = self._engine.context.copy()
+        begin_reply(session, request, context.run(run_handler, self._handler, request), context)
         if session.source is not None:
             session.began_at = self._engine.clock()  # the end of the input could not be seen while the handler ran
 
 
-def begin_reply(session: Session, request: Request, reply: Reply) -> None:
-    """Begin the response that a handler has returned; the engine takes the rest of its body."""
+def begin_reply(session: Session, request: Request, reply: Reply, context: Context) -> None:
+    """Begin the response that a handler has returned in `context`; the engine takes the rest of its body there."""
     first, pieces, taken = reply
     if pieces is None:
         session.begin_response(request, first, None)
         release(request)
     elif type(pieces) is WholeBody:
         session.begin_response(request, first, None)
-        close_quietly(pieces)
+        context.run(close_quietly, pieces)
         release(request)
     elif type(pieces) is FileBody:
         session.begin_response(request, first, FileSource(pieces))
         release(request)
     else:
-        session.begin_response(request, first, IteratorSource(pieces, request, taken))
+        session.begin_response(request, first, IteratorSource(pieces, request, taken, context))
 
 
 class WorkerRunner:
@@ -69,7 +71,12 @@ class WorkerRunner:
         self._workers = workers
         core, limits = engine.core, engine.core.limits
         self._work = Work(
-            handler, core.is_stale, limits.max_output_bytes, limits.max_spooled_response_bytes, workers.post
+            handler,
+            core.is_stale,
+            limits.max_output_bytes,
+            limits.max_spooled_response_bytes,
+            workers.post,
+            engine.context,
         )
         self._ready: list[Job] = []
         self._waiting: dict[Session, None] = {}

@@ -22,7 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from h1core.errors import Disconnected
-from h1core.http1.output import as_buffer
+from h1core.http1.output import own_copy
 
 from .response_body import END, PENDING, BodyFailed, NoPiece
 from .responses import close_quietly
@@ -86,7 +86,7 @@ class WorkerSource:
     def put(self, piece: bytes) -> None:
         """Queue a piece, once there is room. Raises Disconnected when no piece is wanted any more, and LocalError."""
         if type(piece) is not bytes:
-            piece = bytes(as_buffer(piece))  # a copy: its owner may use the buffer again
+            piece = own_copy(piece)
         size = len(piece)
         was_empty = False
         with self._changed:

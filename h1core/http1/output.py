@@ -94,6 +94,11 @@ def as_bytes(data: object) -> bytes:
     return bytes(data)
 
 
+def own_copy(data: object) -> bytes:
+    """A caller's body as bytes that the caller cannot change any more. Raises LocalError like `as_buffer`."""
+    return data if type(data) is bytes else bytes(as_buffer(data))
+
+
 def as_buffer(data: object) -> Buffer:
     """A caller's body as a buffer whose `len` is in bytes. Raises LocalError for anything else."""
     if isinstance(data, (bytes, bytearray)):

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import Context
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ class Bench:
         self.taken: list[Job] = []
 
     def job(self, handler: Handler = hello, max_bytes: int = 1000, owner: object = None) -> Job:
-        job = Job(owner, REQUEST, 0.0, Work(handler, lambda ready_at: False, max_bytes, 10**6, self.pool.post))
+        job = Job(owner, REQUEST, 0.0, Work(handler, lambda at: False, max_bytes, 10**6, self.pool.post, Context()))
         self.pool.submit(job)
         return job
 
@@ -190,7 +191,7 @@ def test_a_handler_that_raises_whatever_does_not_cost_the_thread(
 
 def test_a_stale_job_has_no_answer(make_bench: MakeBench) -> None:
     bench = make_bench(1)
-    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: True, 1000, 1000, bench.pool.post))
+    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: True, 1000, 1000, bench.pool.post, Context()))
     bench.pool.submit(job)
     bench.take_until(lambda: job in bench.taken)
     assert (job.first, job.source, job.is_over) == (None, None, True)
@@ -363,7 +364,7 @@ def test_a_client_that_is_gone_releases_the_worker_that_waits(make_bench: MakeBe
 
 
 def test_what_the_worker_is_told_is_that_the_client_is_gone() -> None:
-    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: False, 1000, 1000, lambda job: None))
+    job = Job(None, REQUEST, 0.0, Work(hello, lambda ready_at: False, 1000, 1000, lambda job: None, Context()))
     pieces = WorkerSource(job, 1000, 1000, lambda job: None)
     pieces.close()
     with pytest.raises(Disconnected, match="the client is gone"):
@@ -497,6 +498,6 @@ def test_the_file_of_a_request_that_no_worker_has_taken_is_given_back_in_the_end
     file = (tmp_path / "body").open("w+b")
     pool = Pool(0, lambda: None)
     request = SpooledRequest(Request(b"POST", b"/", ()), file)
-    pool.submit(Job(None, request, 0.0, Work(hello, lambda at: False, 0, 0, pool.post)))
+    pool.submit(Job(None, request, 0.0, Work(hello, lambda at: False, 0, 0, pool.post, Context())))
     pool.close()
     assert file.closed

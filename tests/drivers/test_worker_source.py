@@ -3,6 +3,7 @@
 import os
 import tempfile
 import threading
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
 
 
 def make_source(max_memory_bytes: int = 10, max_spooled_bytes: int = 100) -> WorkerSource:
-    job = Job(None, REQUEST, 0.0, Work(hello, lambda at: False, 0, 0, lambda job: None))
+    job = Job(None, REQUEST, 0.0, Work(hello, lambda at: False, 0, 0, lambda job: None, Context()))
     return WorkerSource(job, max_memory_bytes, max_spooled_bytes, lambda job: None)
 
 
