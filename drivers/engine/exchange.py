@@ -24,6 +24,7 @@ from h1core.app.reply import request_line
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Event, FileSlice, Request, Response, Sendable
 from h1core.http1.output import as_bytes, own_copy
+from h1core.http1.receiving import DUPLEX, RECEIVING
 from h1core.http1.state import CloseReason, State
 from h1core.server.fairness import WRITES_PER_TURN
 
@@ -42,8 +43,6 @@ logger = logging.getLogger("h1core.server")
 ExchangeHandler = Callable[["EngineExchange"], Awaitable[Response | None]]
 
 CLOSED: Final = State.CLOSED
-RECEIVING: Final = State.RECEIVING
-DUPLEX: Final = State.DUPLEX
 PIECES: Final = frozenset({Data, FileSlice})
 UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
 
@@ -108,10 +107,11 @@ class EngineExchange(Exchange):
         """Whether the task is cancelled when its client is gone; only that of a plain async handler is."""
         return self._engine.collects_bodies and (self._progress is BEGUN or self._engine.cancel_on_disconnect)
 
-    def ask_to_end(self) -> None:
-        """Tell the handler that it must end its response, as if its client had left; the host runs it soon."""
-        self._must_end = True
+    def ask_to_end(self) -> bool:
+        """Tell the handler that it must end its response, as if its client had left; return whether that is new."""
+        is_new, self._must_end = not (self._must_end or self.is_complete), True
         self._session.notify()
+        return is_new
 
     @property
     def is_silent(self) -> bool:

@@ -33,8 +33,7 @@ def end_streams(engine: "Engine", step: StreamStep) -> None:
 def _tell(session: "Session") -> bool:
     """Tell the application of a session that it must end; return whether that concerns it."""
     if session.exchange is not None:
-        session.exchange.ask_to_end()
-        return not session.exchange.is_complete
+        return session.exchange.ask_to_end()
     if session.source is None or session.source.is_complete:
         return False
     session.cut_response(CloseReason.STREAM_ENDED)

@@ -4,6 +4,7 @@ Here are those that are handlers, and what all have in common; those of WSGI and
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +18,10 @@ from .trace import Trace
 from .wire import Sent, content_of
 
 MANY = 1 << 60
+
+REQUEST: ContextVar[int] = ContextVar("REQUEST", default=-1)
+"""The number of the request in whose context something runs."""
+
 PROMPT_PIECES = 40
 
 
@@ -92,12 +97,19 @@ class Pieces:
     def __next__(self) -> Any:
         if self.closed:
             violated(Invariant.CLEAN_UP, "a piece is asked for after the body was closed", self._plan.lane)
+        self._see_context()
         self._apps.progress()
         if self._plan.piece_delay_s:
             self._apps.block(self._plan.piece_delay_s)
         return next(self._source)
 
+    def _see_context(self) -> None:
+        if REQUEST.get() != self._plan.number:
+            what = f"the body of {self._plan.number} is in the context of {REQUEST.get()}"
+            violated(Invariant.ISOLATION, what, self._plan.lane)
+
     def close(self) -> None:
+        self._see_context()
         self.closed += 1
         if self._plan.kind == "closing_fails":
             raise ApplicationFailure("closing fails")
@@ -203,6 +215,9 @@ class Apps:
         if plan.calls > 1:
             violated(Invariant.APPLICATION, f"request {plan.number} reached the application twice", plan.lane)
         self.see_call(plan.lane, plan.number)
+        if REQUEST.get() != -1:
+            violated(Invariant.ISOLATION, f"{plan.number} begins in the context of {REQUEST.get()}", plan.lane)
+        REQUEST.set(plan.number)
         return plan
 
     def begin_whole(self, request: Request) -> Plan:
@@ -271,6 +286,7 @@ class Apps:
     def _source(self, plan: Plan) -> Iterator[Any]:
         if plan.kind == "raises_at_first_piece":
             raise ApplicationFailure("raised before the first piece")
+        buffer = bytearray(plan.unit)
         for number in range(plan.pieces):
             if plan.kind == "empty_pieces" and number % 2 == 0:
                 yield b""
@@ -278,7 +294,12 @@ class Apps:
                 if self.calm:
                     return
                 self.block(1.0 + self._swarm.longest_s / 4)  # or no time would pass while it is read
-            yield plan.unit
+            if plan.kind == "reused_buffer":
+                buffer[:] = plan.unit
+                yield memoryview(buffer)
+                buffer[:] = bytes(len(buffer))
+            else:
+                yield plan.unit
         if plan.kind == "raises_midway":
             raise ApplicationFailure("raised in the middle of the body")
         if plan.kind == "text_piece":
@@ -299,7 +320,7 @@ class Apps:
 
 STREAMING = frozenset(
     "stream empty_pieces for_ever short_stream long_stream raises_midway raises_at_first_piece text_piece "
-    "closing_fails declared_stream".split()
+    "closing_fails declared_stream reused_buffer".split()
 )
 FAILING = frozenset(
     "raises exits no_response text_body bad_headers bad_status vandal wrong_length body_for_204".split()

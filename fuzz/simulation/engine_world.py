@@ -16,8 +16,8 @@ from h1core.drivers.selectors_driver import Server
 
 from h1core.http1.state import Disposition, State
 from h1core.server import ServerCore
-from h1core.server.drain import SILENCE_S
 from h1core.server import core as core_module
+from h1core.server.drain import SILENCE_S
 from h1core.testing.network import READ, WRITE
 
 from . import bounds
@@ -239,8 +239,9 @@ class EngineDriver:
             violated(Invariant.NOT_OVERLOOKED, f"there is room for what is owed: {conn.clocks()}", conn.lane)
         if not conn.output_bytes and isinstance(session.source, IteratorSource):
             violated(Invariant.NOT_OVERLOOKED, "the application has more to say, and is not asked", conn.lane)
-        tell_s, late_s = self.world.stream_drain_s, self.world.lost_s + SILENCE_S
-        is_told = self.world.clock.now > self.world.drain_at + tell_s + late_s
+        late_s = self.world.lost_s + 3 * SILENCE_S
+        since = max(self.world.drain_at, conn.state_since)
+        is_told = self.world.clock.now > since + self.world.stream_drain_s + late_s
         is_untold = exchange is not None and (exchange.is_silent or not exchange._must_end)
         is_open = (session.source is not None and not session.source.is_complete) or is_untold
         if is_told and is_open and conn.state in (State.RESPONDING, State.DUPLEX):

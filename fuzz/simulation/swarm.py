@@ -14,7 +14,7 @@ PEERS = (
 APPS = (
     "plain echo late large ignores_body raises raises_at_first_piece raises_midway stream empty_pieces for_ever "
     "short_stream long_stream wrong_length bad_headers bad_status body_for_204 not_modified asks_to_close no_response "
-    "text_body text_piece closing_fails declared_stream vandal exits known_length_iterable"
+    "text_body text_piece closing_fails declared_stream reused_buffer vandal exits known_length_iterable"
 ).split()
 
 FAULTS = (

@@ -64,6 +64,7 @@ class WatchedConn(Conn):
         "lane",
         "last_word",
         "received",
+        "state_since",
         "stream",
         "whole_at",
         "world",
@@ -81,6 +82,7 @@ class WatchedConn(Conn):
         self._spare_s = 0.0
         """What a stream that owes nothing had left of its time to take bytes."""
         self.whole_at = 0.0
+        self.state_since = 0.0
         """When the last request was whole."""
         self._old_reason: CloseReason | None = None
         self._old_state = State.HEAD
@@ -109,7 +111,8 @@ class WatchedConn(Conn):
         now = self.world.clock.now
         deadline = self.next_deadline
         before = (self._state, self._out.size, self._old)
-        if deadline is not None and self.stream.unread_since < deadline <= now and self.wants_read:
+        is_peers = deadline not in (None, self._timers.write, self._timers.drain)
+        if is_peers and self.stream.unread_since < deadline <= now and self.wants_read:  # type: ignore[operator]  # not None
             violated(Invariant.CAUSE, f"a deadline is believed, and input lies unread: {self.clocks()}", self.lane)
         events = super().handle_deadline()
         self._take_events(events)
@@ -218,6 +221,7 @@ class WatchedConn(Conn):
         if state is not self._old_state:
             self.world.trace.note_extra(self.lane, "conn", "state", state.name)
             self._old_state = state
+            self.state_since = self.world.clock.now
             if state in (State.ENDING, State.CLOSED) and self.decided_by is None:
                 self.decided_by = len(self.stream.consumed), self.stream.end_seen
             if state is State.CLOSED and self.disposition is Disposition.CLOSE:

@@ -32,13 +32,17 @@ class Drain:
     connection any more, such as a handler that never returns.
     """
 
-    __slots__ = ("_steps", "_stream_timeout_s", "_timeout_s", "deadline_at")
+    __slots__ = ("_step", "_stream_timeout_s", "_timeout_s", "deadline_at", "next_step_at", "streams_are_cut")
 
     def __init__(self, drain_timeout: float, stream_drain_timeout: float) -> None:
         self._timeout_s = drain_timeout
         # Half: they must have time to end before everything is reset.
         self._stream_timeout_s = min(stream_drain_timeout, drain_timeout / 2)
-        self._steps: list[tuple[float, StreamStep]] = []
+        self._step = StreamStep.TELL
+        self.next_step_at: float | None = None
+        """The instant at which `stream_step` returns something; None before the drain."""
+        self.streams_are_cut = False
+        """Whether those that were there when the drain began were told, and cut if they had to be."""
         self.deadline_at = NEVER
 
     def begin(self, now: float) -> bool:
@@ -46,23 +50,20 @@ class Drain:
         if self.deadline_at != NEVER:
             return False
         self.deadline_at = now + self._timeout_s
-        tell_at = now + self._stream_timeout_s
-        self._steps = [(tell_at, StreamStep.TELL), (tell_at + SILENCE_S, StreamStep.CUT)]
+        self._step, self.next_step_at = StreamStep.TELL, now + self._stream_timeout_s
         return True
 
-    @property
-    def next_step_at(self) -> float | None:
-        """The instant at which `stream_step` returns something, or None."""
-        return self._steps[0][0] if self._steps else None
-
     def stream_step(self, now: float) -> StreamStep | None:
-        """What is due for streamed responses, each step once."""
-        return self._steps.pop(0)[1] if self._steps and self._steps[0][0] <= now else None
-
-    @property
-    def streams_are_cut(self) -> bool:
-        """Whether all steps for streamed responses were taken."""
-        return self.deadline_at != NEVER and not self._steps
+        """What is due for streamed responses: TELL and then CUT, and the same again for those that begin later."""
+        if self.next_step_at is None or now < self.next_step_at:
+            return None
+        step = self._step
+        if step is StreamStep.TELL:
+            self._step, self.next_step_at = StreamStep.CUT, now + SILENCE_S
+        else:
+            self._step, self.next_step_at = StreamStep.TELL, now + self._stream_timeout_s
+            self.streams_are_cut = True
+        return step
 
     def phase(self, in_flight: int) -> Phase:
         """The phase, with `in_flight` open connections and applications that run without one."""
