@@ -13,7 +13,8 @@ from h1core.errors import LocalError
 from h1core.server import ServerCore
 
 from .app_interface import runs_on_a_loop
-from .engine.engine import Engine, Options
+from .engine.engine import Engine
+from .engine.options import Options
 from .net.transport import Listener
 
 

@@ -23,11 +23,12 @@ from typing import Any, Final, TypeAlias, Unpack
 import trio
 
 from .app_interface import handler_of
-from .engine.engine import AnyHandler, Engine, Options
+from .engine.engine import AnyHandler, Engine
 from .engine.exchange import EngineExchange
 from .engine.host import Signal
 from .engine.hosted import HostedServer, bound, bound_address
 from .engine.lifespan import ServerLifespan, lifespan_of
+from .engine.options import Options
 from .net.transport import Listener
 from .trio_streams import StreamListener, StreamSelector
 from .trio_tasks import TaskSignal, has_changed, only_error, run_in_steps
@@ -102,9 +103,9 @@ class Server(HostedServer):
         """Serve connections until the end; the caller runs the lifespan."""
         async with trio.open_nursery() as nursery:
             self._nursery, scope = await nursery.start(self._hold_nursery)
-            engine = self._engine = self._make_engine()
             descriptor = None
             try:
+                engine = self._engine = self._make_engine()
                 descriptor = engine.watch(self.wake)
                 self._nursery.start_soon(self._run_deadlines)
                 if descriptor is not None:
@@ -116,7 +117,8 @@ class Server(HostedServer):
             finally:
                 if descriptor is not None:
                     trio.lowlevel.notify_closing(descriptor)
-                engine.close()
+                if self._engine is not None:
+                    self._engine.close()
                 scope.cancel()
 
     async def _hold_nursery(self, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope]]) -> None:

@@ -25,8 +25,8 @@ from h1core.config import SUMMARIES, Limits, Timeouts
 from h1core.errors import LocalError
 
 from ..app_interface import handler_of, runs_on_a_loop
-from ..engine.engine import Options
-from ..net.listeners import close_listener, describe, listen
+from ..engine.options import Options
+from ..net.listeners import CannotListen, bind, close_listener, describe
 from .app_loader import AppFailed, call_factory, load
 from .log_setup import LEVELS, log_to_stderr
 
@@ -238,7 +238,7 @@ def _bind(addresses: Sequence[Address], at_exit: ExitStack) -> list[socket.socke
         # Two sockets of one descriptor would both close it; the system refuses all other duplicates.
         if isinstance(address, InheritedAddress) and addresses.count(address) > 1:
             raise LocalError(f"cannot listen on {address} twice; name it once")
-        listener = listen(address)
+        listener = bind(address)
         at_exit.callback(close_listener, listener)
         listeners.append(listener)
     return listeners
@@ -263,6 +263,9 @@ def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.run(announce)
+    except CannotListen as error:
+        print(f"h1core: {error}", file=sys.stderr)
+        return USAGE_STATUS
     except StartupFailed as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from math import inf
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 from h1core.app.exchange import StreamingHandler
 from h1core.app.handler import AsyncHandler, Handler, is_async
@@ -38,6 +38,7 @@ from h1core.http1.state import CloseReason
 from h1core.server import Phase, ServerCore
 
 from ..net.acceptor import Acceptor
+from ..net.listeners import start_listening
 from ..net.selector import default_selector
 from ..net.transport import READ, Listener, Selector, Transport
 from ..net.wake import WakeChannel
@@ -60,19 +61,6 @@ MAX_WAIT_S: Final = 24 * 3600.0
 """A host waits at most so long, then checks again: system calls reject very large timeouts."""
 
 
-class Options(TypedDict, total=False):
-    """Options of a server, the same on all hosts. `Engine` documents them."""
-
-    limits: Limits | None
-    timeouts: Timeouts | None
-    wall_clock: Callable[[], float]
-    selector: Selector | None
-    access_log: bool
-    threads: int
-    workers: Workers | None
-    cancel_on_disconnect: bool
-
-
 class Engine:
     """The connections of one server. All methods but `begin_drain` and `stop` belong to one thread.
 
@@ -80,8 +68,9 @@ class Engine:
     in tasks of the `host`. Each gets whole requests, except a `StreamingHandler`. With `cancel_on_disconnect` a plain
     async handler is cancelled when its client disconnects before the response has begun.
 
-    `listeners` are non-blocking; the engine closes them. `clock` and `wall_clock` return seconds. With `access_log`,
-    each answered request is a line on the logger `h1core.access`.
+    `listeners` are non-blocking, and bound; the engine listens on them, and closes them. `clock` and `wall_clock`
+    return seconds. With `access_log`, each answered request is a line on the logger `h1core.access`. Raises LocalError when it
+    cannot listen.
     """
 
     def __init__(
@@ -100,6 +89,7 @@ class Engine:
         workers: Workers | None = None,
         cancel_on_disconnect: bool = False,
     ) -> None:
+        start_listening(listeners)
         streams = isinstance(handler, StreamingHandler)
         runs_coroutines = streams or is_async(handler)
         self.clock = clock

@@ -11,9 +11,10 @@ from h1core.addresses import parse_address
 from h1core.errors import LocalError
 from h1core.server import ServerCore
 
-from ..net.listeners import close_listener, listen
-from .engine import AnyHandler, Engine, Options
+from ..net.listeners import bind, close_listener
+from .engine import AnyHandler, Engine
 from .host import Host, Signal
+from .options import Options
 
 LIFESPAN_GRACE_S: Final = 5.0
 """Seconds for the application's shutdown after the drain's deadline has passed, or after `stop`."""
@@ -106,11 +107,11 @@ class HostedServer(Host, ABC):
 
 @contextmanager
 def bound(binds: Sequence[str]) -> Iterator[list[Any]]:
-    """Listening sockets for addresses as for `h1core --bind`, closed at exit. Raises LocalError."""
+    """Bound sockets for addresses as for `h1core --bind`, closed at exit. Raises LocalError."""
     sockets: list[Any] = []
     try:
         for text in binds:
-            sockets.append(listen(parse_address(text)))
+            sockets.append(bind(parse_address(text)))
         yield sockets
     finally:
         for sock in sockets:

@@ -1,6 +1,8 @@
 """Listening sockets for the addresses of `--bind`; nothing about connections.
 
-`listen` raises only `LocalError`, whose text names the address and says what to do. The options of accepted sockets
+A server binds its addresses first, so that one that is in use is known at once, and listens when the application has
+started: until then connections are refused, as a readiness probe expects. Both raise only `LocalError`, whose text
+names the address and says what to do. The options of accepted sockets
 (TCP_NODELAY) are set in acceptor.py.
 """
 
@@ -8,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TypeAlias, assert_never
 from weakref import WeakKeyDictionary
@@ -24,20 +27,52 @@ _FileIdentity: TypeAlias = tuple[int, int, int]
 _unix_files: Final[WeakKeyDictionary[socket.socket, tuple[str, _FileIdentity]]] = WeakKeyDictionary()
 
 
+class CannotListen(LocalError):
+    """An address cannot be had; the text is for the user."""
+
+
 def listen(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
-    """Return a listening socket, non-blocking and not inheritable. Close it with `close_listener`.
+    """Return a socket that is bound and listens, see `bind` and `start_listening`. Raises LocalError."""
+    sock = bind(address)
+    try:
+        start_listening([sock], backlog)
+    except LocalError:
+        close_listener(sock)
+        raise
+    return sock
+
+
+def start_listening(listeners: Iterable[object], backlog: int = DEFAULT_BACKLOG) -> None:
+    """Listen on sockets that are bound. Those that listen already, and listeners of other kinds, are left as they are.
+
+    Raises LocalError when another server has been faster.
+    """
+    for sock in listeners:
+        if not isinstance(sock, socket.socket) or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            continue
+        path, identity = _unix_files.get(sock, (None, None))
+        try:
+            if path is not None and _file_identity(path) != identity:
+                raise OSError(errno.EADDRINUSE, "another server has replaced the socket file")
+            sock.listen(backlog)
+        except OSError as error:
+            raise _cannot_listen(describe(sock), error) from None
+
+
+def bind(address: Address) -> socket.socket:
+    """Return a bound socket, non-blocking and not inheritable. Close it with `close_listener`.
 
     A host name is looked up, which may block; only the first of its addresses that this machine has is bound. IPv6
     sockets accept IPv6 only, so that 0.0.0.0 and [::] can both be bound. The socket file of a server that has ended is
-    replaced. The backlog of an inherited socket is not changed.
+    replaced. An inherited socket listens already; its backlog is not changed.
 
     Raises LocalError; then nothing stays open or bound, except an inherited descriptor, which stays open.
     """
     match address:
         case TcpAddress():
-            sock = _listen_tcp(address, backlog)
+            sock = _bind_tcp(address)
         case UnixAddress():
-            sock = _listen_unix(address, backlog)
+            sock = _bind_unix(address)
         case InheritedAddress():
             sock = _adopt_inherited(address)
         case _:
@@ -46,7 +81,7 @@ def listen(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
     return sock
 
 
-def _listen_tcp(address: TcpAddress, backlog: int) -> socket.socket:
+def _bind_tcp(address: TcpAddress) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, ValueError):
@@ -54,7 +89,7 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> socket.socket:
     absent = OSError(errno.EADDRNOTAVAIL, "no such address")
     for family, _, protocol, _, sockaddr in found:
         try:
-            return _bind(socket.socket(family, socket.SOCK_STREAM, protocol), sockaddr, backlog)
+            return _bind(socket.socket(family, socket.SOCK_STREAM, protocol), sockaddr)
         except OSError as error:
             # Only an address that this machine lacks leads to the next one: if a port in use did, too, we would
             # listen on an address that nobody asked for, and some clients would reach the other server.
@@ -69,8 +104,8 @@ UNSENT_BYTES: Final = 128 * 1024
 default of megabytes, a client that reads 32 KiB/s shows no progress within the write deadline."""
 
 
-def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str, backlog: int) -> socket.socket:
-    """Bind the socket and listen; return it. Raises OSError; then it is closed."""
+def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str) -> socket.socket:
+    """Bind the socket; return it. Raises OSError; then it is closed."""
     try:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,18 +114,17 @@ def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str, backlog: int)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)
-        sock.listen(backlog)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _listen_unix(address: UnixAddress, backlog: int) -> socket.socket:
+def _bind_unix(address: UnixAddress) -> socket.socket:
     path = os.path.abspath(address.path)
     try:
         _remove_stale(address)
-        sock = _bind(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), address.path, backlog)
+        sock = _bind(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), address.path)
     except OSError as error:
         raise _cannot_listen(address, error) from None
     with suppress(OSError):  # the file is gone already: there is none to remove later
@@ -155,9 +189,9 @@ _ADVICE: Final = {
 }
 
 
-def _cannot_listen(address: Address, error: OSError) -> LocalError:
+def _cannot_listen(address: Address | str, error: OSError) -> LocalError:
     advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another address")
-    return LocalError(f"cannot listen on {address}: {advice}")
+    return CannotListen(f"cannot listen on {address}: {advice}")
 
 
 def describe(sock: socket.socket) -> str:

@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Any
 
 import anyio.lowlevel
-from h1core.drivers.engine.engine import Options
+from h1core.drivers.engine.options import Options
 from h1core.drivers.net.transport import Selector
 
 from h1core import Data, EndOfMessage, Request, Response

@@ -20,7 +20,7 @@ from h1core.drivers.asyncio_driver import Server as AsyncioServer
 from h1core.drivers.asyncio_driver import loop_factory
 from h1core.drivers.cli import main as cli
 from h1core.drivers.cli.main import Plan, main
-from h1core.drivers.engine.engine import Options
+from h1core.drivers.engine.options import Options
 from h1core.drivers.net.listeners import describe
 from h1core.drivers.selectors_driver import Server
 from h1core.drivers.trio_driver import Server as TrioServer
@@ -291,7 +291,7 @@ def test_the_default_address_is_loopback(monkeypatch: pytest.MonkeyPatch, capsys
     def refuse(address: object) -> socket.socket:
         raise LocalError(f"asked for {address}")
 
-    monkeypatch.setattr(cli, "listen", refuse)
+    monkeypatch.setattr(cli, "bind", refuse)
     assert failure(capsys, "web:app") == "asked for 127.0.0.1:8000"
 
 

@@ -1,0 +1,22 @@
+"""The options that servers on all hosts have in common."""
+
+from collections.abc import Callable
+from typing import TypedDict
+
+from h1core.config import Limits, Timeouts
+
+from ..net.transport import Selector
+from .pool import Workers
+
+
+class Options(TypedDict, total=False):
+    """Options of a server, the same on all hosts. `Engine` documents them."""
+
+    limits: Limits | None
+    timeouts: Timeouts | None
+    wall_clock: Callable[[], float]
+    selector: Selector | None
+    access_log: bool
+    threads: int
+    workers: Workers | None
+    cancel_on_disconnect: bool
