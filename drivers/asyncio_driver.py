@@ -136,7 +136,8 @@ class Server(HostedServer):
             engine.close()
             await _end_tasks(exchange.task for exchange in engine.detached if exchange.task is not None)
 
-    def _call_soon(self, do: Callable[[], None]) -> None:
+    def call_soon(self, do: Callable[[], None]) -> None:
+        """Call `do` in the event loop, from any thread or signal handler. Does nothing when no loop runs."""
         loop = getattr(self, "_loop", None)  # `serve` sets it
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(do)

@@ -61,6 +61,10 @@ class Server:
         """End `run` now, cutting every connection. From any thread or signal handler."""
         self.engine.stop()
 
+    def call_soon(self, do: Callable[[], None]) -> None:
+        """Call `do` in the thread of `run`. From any thread or signal handler."""
+        self.engine.call_soon(do)
+
     def close(self) -> None:
         """Cut every connection and free all resources; the server is not used again. A second call does nothing."""
         self.engine.close()

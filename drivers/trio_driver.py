@@ -136,7 +136,8 @@ class Server(HostedServer):
         clock = trio.lowlevel.current_clock().current_time
         return Engine(self._handler, self, listeners=listeners, clock=clock, **self._options)
 
-    def _call_soon(self, do: Callable[[], None]) -> None:
+    def call_soon(self, do: Callable[[], None]) -> None:
+        """Call `do` in trio's loop, from any thread or signal handler. Does nothing when no loop runs."""
         token = self._token
         if token is not None:
             with suppress(trio.RunFinishedError):

@@ -7,7 +7,6 @@ application's, with status 2.
 
 import argparse
 import re
-import signal
 import socket
 import sys
 import traceback
@@ -15,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from importlib import metadata
-from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from h1core.addresses import Address, InheritedAddress, parse_address
@@ -29,6 +27,7 @@ from ..engine.options import Options
 from ..net.listeners import CannotListen, bind, close_listener, describe
 from .app_loader import AppFailed, call_factory, load
 from .log_setup import LEVELS, log_to_stderr
+from .signals import SignalHandling
 
 if TYPE_CHECKING:
     from ..asyncio_driver import Server as AsyncioServer
@@ -39,14 +38,12 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 
 USAGE_STATUS: Final = 2
 STARTUP_STATUS: Final = 3
-SIGNAL_STATUS: Final = 128
-"""Added to the number of the signal that ended the process, as shells and supervisors expect it."""
 
 EPILOG: Final = """\
 addresses: HOST:PORT, [V6]:PORT, unix:PATH, or fd:N for an inherited listening socket.
 exit status: 2 for a mistake before the start, 3 when the application's own startup fails, else see below.
-signals: SIGTERM or SIGINT stops accepting, finishes what is in flight within --drain-timeout, and exits with
-status 0; a second one ends at once, with status 143 or 130.
+signals: SIGTERM, SIGINT or SIGHUP stops accepting, finishes what is in flight within --drain-timeout, and exits with
+status 0; a second one, or SIGQUIT, ends at once, with status 143, 130, 129 or 131, whatever the application does.
 """
 
 
@@ -113,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 traceback.print_exception(error.__cause__)
             print(f"h1core: {error}", file=sys.stderr)
             return USAGE_STATUS
-        return _run(server, plan.listeners)
+        return _run(server, plan)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -244,25 +241,23 @@ def _bind(addresses: Sequence[Address], at_exit: ExitStack) -> list[socket.socke
     return listeners
 
 
-def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
+def _run(server: Running, plan: Plan) -> int:
     """Run the server; return the status: 0 after a drain (or its deadline), 128 + signal after a second one, or 3."""
-    received: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) == 1:
-            server.begin_drain()
-        else:
-            server.stop()
+    listeners = plan.listeners
 
     def announce() -> None:
         # Only once it serves: a program that reads these lines may send a request, or a signal, at once.
         for listener in listeners:
             print(f"h1core: listening on {describe(listener)}", file=sys.stderr, flush=True)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    def tidy() -> None:
+        for listener in listeners:
+            close_listener(listener)
+
+    timeouts = plan.options.get("timeouts") or Timeouts()
     try:
-        server.run(announce)
+        with SignalHandling(server, timeouts.drain_timeout, tidy) as signals:
+            server.run(announce)
     except CannotListen as error:
         print(f"h1core: {error}", file=sys.stderr)
         return USAGE_STATUS
@@ -273,7 +268,4 @@ def _run(server: Running, listeners: Sequence[socket.socket]) -> int:
             print(error.details.rstrip(), file=sys.stderr)
         print(f"h1core: {error}", file=sys.stderr)
         return STARTUP_STATUS
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-    return SIGNAL_STATUS + received[1] if len(received) > 1 else 0
+    return signals.status

@@ -69,8 +69,8 @@ class Engine:
     async handler is cancelled when its client disconnects before the response has begun.
 
     `listeners` are non-blocking, and bound; the engine listens on them, and closes them. `clock` and `wall_clock`
-    return seconds. With `access_log`, each answered request is a line on the logger `h1core.access`. Raises LocalError when it
-    cannot listen.
+    return seconds. With `access_log`, each answered request is a line on the logger `h1core.access`. Raises LocalError
+    when it cannot listen.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class Engine:
         """Sessions whose next request waits because too many coroutines run on after their responses."""
         self.is_stopping = False  # `close` was called
         self._wake = WakeChannel()
+        self._calls: deque[Callable[[], None]] = deque()
         self.selector.register(self._wake, READ, self._wake)
         self._workers: WorkerRunner | None = None
         self.answer: Callable[[Session, Request], None]
@@ -161,6 +162,8 @@ class Engine:
                 self._start_drain()
                 if self.is_over:
                     return  # nothing can become ready
+            while self._calls:
+                self._calls.popleft()()
             self._do_round(max_wait)
         finally:
             self._is_ticking = False
@@ -326,6 +329,11 @@ class Engine:
     def begin_drain(self) -> None:
         """Accept no more connections, finish the requests in flight, and end. From any thread or signal handler."""
         self._drain_asked = self.is_ending = True
+        self._wake.wake()
+
+    def call_soon(self, do: Callable[[], None]) -> None:
+        """Call `do` at the begin of a tick. From any thread or signal handler."""
+        self._calls.append(do)
         self._wake.wake()
 
     def stop(self) -> None:

@@ -45,12 +45,12 @@ class HostedServer(Host, ABC):
     def begin_drain(self) -> None:
         """Accept no more connections, finish the requests in flight, end `serve`. From any thread or signal handler."""
         self._drain_asked = True
-        self._call_soon(self._apply_requests)
+        self.call_soon(self._apply_requests)
 
     def stop(self) -> None:
         """End `serve` now, cutting every connection. From any thread or signal handler."""
         self._stop_asked = True
-        self._call_soon(self._apply_requests)
+        self.call_soon(self._apply_requests)
 
     @property
     def engine(self) -> Engine:
@@ -97,7 +97,7 @@ class HostedServer(Host, ABC):
         """The time of the event loop's clock, in seconds."""
 
     @abstractmethod
-    def _call_soon(self, do: Callable[[], None]) -> None:
+    def call_soon(self, do: Callable[[], None]) -> None:
         """Call `do` in the event loop, from any thread or signal handler. Does nothing when no loop runs."""
 
     @abstractmethod
