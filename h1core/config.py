@@ -82,7 +82,8 @@ class Limits:
     close."""
 
     max_connections: int = 1024
-    """Open connections. Then: new ones wait in the kernel's backlog until one ends."""
+    """Open connections. Then: the one that has been idle longest is closed for a new one; when none is idle, new ones
+    wait in the kernel's backlog."""
 
     max_queued_requests: int = 500
     """Requests waiting for a worker beyond those running. Then: 503 with Retry-After."""
@@ -182,7 +183,7 @@ SUMMARIES: Final = {
     "max_memory_body_bytes": "a request body in memory; then a temporary file",
     "max_spooled_response_bytes": "of a streamed body in a temporary file, for a slow client; then its worker waits",
     "max_requests_per_connection": "requests on one connection; then close",
-    "max_connections": "open connections; then new ones wait in the kernel",
+    "max_connections": "open connections; then the longest idle makes room, or new ones wait",
     "max_queued_requests": "requests waiting for a worker; then 503",
     "head_timeout": "from accept, or a later request's first byte, to the end of the head; then 408",
     "body_timeout": "how far a body may fall behind --min-body-rate; then 408",

@@ -44,6 +44,7 @@ from ..net.transport import READ, Listener, Selector, Transport
 from ..net.wake import WakeChannel
 from .exchange import EngineExchange
 from .host import Host
+from .make_room import make_room
 from .own_answers import OwnAnswers
 from .pool import Pool, Workers
 from .request_body import BodySpool
@@ -135,7 +136,7 @@ class Engine:
             self.answer = self._workers.answer
         else:
             self.answer = InlineRunner(handler, self).answer  # type: ignore[arg-type]  # as above
-        self._acceptor = Acceptor(listeners, self.core, self.selector)
+        self._acceptor = Acceptor(listeners, self.core, self.selector, partial(make_room, self.core, self.sessions))
         self._postponed_others = False  # in the last tick
         self._is_ticking = False
         self._is_closed = False

@@ -161,11 +161,13 @@ class Session(Responding):
             return False
         return True
 
-    def poll_input(self) -> None:
-        """Read what has arrived, outside of a tick. Never raises."""
+    def poll_input(self) -> bool:
+        """Read what has arrived; return whether something has. Never raises."""
         events = self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else []
+        has_come = bool(events) or self.io.sees_end or not self.conn.is_idle
         if events or self.io.sees_end:  # else nothing has changed
             self.pump(events)
+        return has_come
 
     def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
         """Repeat the steps of a turn, within its limits: events, application, responses, writes."""
@@ -284,7 +286,9 @@ class Session(Responding):
 
     def _waits_for_background(self) -> bool:
         """Whether the next request must wait for a coroutine that runs on after its response; else detach that."""
-        return self.exchange is not None and self.exchange.is_complete and not self._detach_exchange()
+        if self.exchange is None or not self.exchange.is_complete or self.conn.state in OVER:
+            return False
+        return not self._detach_exchange()
 
     def _detach_exchange(self) -> bool:
         """Detach a coroutine whose response is complete, if the limit allows; return whether it does."""
@@ -321,7 +325,8 @@ class Session(Responding):
         """
         conn = self.conn
         if self.exchange is not None:
-            waits = not self.exchange.is_complete and self._wants_read()  # else: once it ends, or is detached
+            # After its response: once it ends or is detached, or for the end of the input.
+            waits = (not self.exchange.is_complete or conn.state in OVER) and self._wants_read()
             interest = READ if self.io.interest & READ or waits else 0
         else:
             interest = READ if conn.wants_read else 0

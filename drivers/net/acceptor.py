@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from h1core.server import ServerCore
@@ -27,10 +27,13 @@ class Acceptor:
     the backlog and close that: otherwise the listener would stay ready for ever, and the client would wait.
     """
 
-    def __init__(self, listeners: Sequence[Listener], core: ServerCore, selector: Selector) -> None:
+    def __init__(
+        self, listeners: Sequence[Listener], core: ServerCore, selector: Selector, make_room: Callable[[], bool]
+    ) -> None:
         self._listeners = list(listeners)
         self._core = core
         self._selector = selector
+        self._make_room = make_room
         self.is_listening = False
         self.is_stale = True
         """Whether connections may be accepted can have changed: `update_listening` must be called."""
@@ -53,10 +56,12 @@ class Acceptor:
     def accept(self, listener: Listener) -> Iterator[tuple[Transport, object]]:
         """Yield new connections and their peers' addresses, `ACCEPTS_PER_TICK` at most, until accepting would wait.
 
-        The caller must report each to the ServerCore before it asks for the next.
+        The caller must report each to the ServerCore before it asks for the next. `listener` is ready: if there is no
+        place, the first newcomer gets that of an idle connection.
         """
-        for _ in range(ACCEPTS_PER_TICK):
-            if not self._core.may_accept:
+        for count in range(ACCEPTS_PER_TICK):
+            is_full = self._core.is_full
+            if not self._core.may_accept or (is_full and not (count == 0 and self._find_place())):
                 self.is_stale = True
                 return
             try:
@@ -71,17 +76,29 @@ class Acceptor:
                     self._refuse_one(listener)
                 return
             self._error_is_logged = False
+            if not is_full and self._core.limit_ends():
+                logger.info("max_connections is not reached any more")
             if isinstance(transport, socket.socket):
                 transport.setblocking(False)
                 with contextlib.suppress(OSError):  # not TCP, or closed already, which reading will show
                     transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield transport, peer
 
+    def _find_place(self) -> bool:
+        """Let an idle connection make room; return whether one did. If not, pause."""
+        if self._core.limit_begins():
+            most = self._core.limits.max_connections
+            logger.warning("max_connections is reached, %d: idle connections make room, or newcomers wait", most)
+        if self._make_room():
+            return True
+        self._core.accept_failed()
+        return False
+
     def accept_all(self) -> Iterator[tuple[Transport, object]]:
         """Yield all connections that wait, like `accept` but without its limit."""
         for listener in self._listeners:
             found = True
-            while found:
+            while found and not self._core.is_full:
                 found = False
                 for newcomer in self.accept(listener):
                     found = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from h1core.drivers.engine import engine as engine_module
@@ -17,6 +18,7 @@ from h1core.drivers.selectors_driver import Server
 from h1core.http1.state import Disposition, State
 from h1core.server import ServerCore
 from h1core.server import core as core_module
+from h1core.server.admission import RETRY_S
 from h1core.server.drain import SILENCE_S
 from h1core.testing.network import READ, WRITE
 
@@ -48,6 +50,7 @@ class EngineDriver:
         self.waits = Waits()
         self.pool: SimPool | None = None
         self._seen = (-1, -1, -1)
+        self._newcomer_since = inf, 0
         if world.swarm.threads:
             self.pool = SimPool(world, world.swarm.threads, self._wake_up)
             SimCondition.pool = self.pool
@@ -220,12 +223,30 @@ class EngineDriver:
             violated(Invariant.NOT_OVERLOOKED, "a connection has something to do, and no turn")
         if self.core.may_accept and self.world.listener.ready:
             violated(Invariant.NOT_OVERLOOKED, "somebody waits to be accepted, and there is room")
+        self._see_newcomers()
         self.waits.see_sleep()
         for conn, session in engine.sessions.items():
             is_held_back = session.exchange is not None and session.exchange.is_complete
             if is_held_back or conn in touched:
                 assert isinstance(conn, WatchedConn)
                 self._see_session(session, conn)
+
+    def _see_newcomers(self) -> None:
+        """Nobody waits for a place for long while another connection is idle."""
+        now = self.world.clock.now
+        is_idle = any(conn.is_idle for conn in self.engine.sessions)
+        is_draining = self.world.drain_at < inf or self.world.was_stopped
+        has_cause = is_draining or "accept_errors" in self.world.faults
+        if has_cause or not (self.world.listener.ready and self.core.is_full and is_idle):
+            self._newcomer_since = inf, 0
+            return
+        since, opened = self._newcomer_since
+        if opened != self.world.opened:  # one after the other
+            since = inf
+        since = min(since, now)
+        self._newcomer_since = since, self.world.opened
+        if now > since + 2 * RETRY_S + self.world.lost_s:
+            violated(Invariant.NOT_OVERLOOKED, "a newcomer waits, and another connection is idle")
 
     def _see_session(self, session: Session, conn: WatchedConn) -> None:
         stream, exchange = conn.stream, session.exchange

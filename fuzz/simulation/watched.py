@@ -9,6 +9,7 @@ from h1core.http1.conn import Conn
 from h1core.http1.receiving import READING
 from h1core.http1.state import CloseReason, Disposition, State
 from h1core.http1.timers import NEVER
+from h1core.testing.network import READ
 
 from . import bounds
 from .invariants import Invariant, violated
@@ -146,6 +147,13 @@ class WatchedConn(Conn):
     def abort(self, reason: CloseReason) -> None:
         super().abort(reason)
         self._look("abort")
+
+    def close_idle(self, reason: CloseReason) -> bool:
+        if self.stream.ready & READ:
+            violated(Invariant.ISOLATION, "a connection makes room, and a request lies in its socket", self.lane)
+        is_closed = super().close_idle(reason)
+        self._look("close_idle")
+        return is_closed
 
     def cut_response(self, reason: CloseReason, *, unsendable: bool = False) -> None:
         super().cut_response(reason, unsendable=unsendable)
@@ -301,7 +309,7 @@ class WatchedConn(Conn):
     def _see_close(self) -> None:
         """A transport is closed when the peer has closed, has had its time, or sends without end."""
         lingered = self._old[LINGER] <= self.world.clock.now
-        if self._close_reason is CloseReason.CONNECTION_LOST:
+        if self._close_reason in (CloseReason.CONNECTION_LOST, CloseReason.MADE_ROOM):
             return  # for which there was a cause
         heard = self.stream.end_seen or self.stream.loss_seen or self.stream.is_reset
         if not lingered and not heard and self._discarded_bytes <= self._limits.max_linger_bytes:
@@ -322,6 +330,16 @@ class WatchedConn(Conn):
                 violated(Invariant.CAUSE, f"{reason.name} before its time: {self.clocks()}", self.lane)
         elif not self.world.allows(self, reason):
             violated(Invariant.CAUSE, f"the connection ends by {reason.name}, for no cause", self.lane)
+
+    @property
+    def old_was_idle(self) -> bool:
+        """Whether it was between two requests, and owed nothing, when it was looked at last."""
+        return self._old[KEEPALIVE] != NEVER
+
+    @property
+    def old_owed_bytes(self) -> bool:
+        """Whether bytes waited to be sent when it was looked at last."""
+        return self._old[WRITE] != NEVER
 
     def clocks(self) -> str:
         """State and timers in words."""

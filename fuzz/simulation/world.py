@@ -76,6 +76,8 @@ class World:
         self.was_stopped = False
         self.drain_at = self.ended_at = inf
         self.lost_s = 0.0
+        self.opened = 0
+        """Connections that the server has accepted."""
         """Time that passed while the server could not help it."""
         self.network = SimNetwork(self)
         self.listener: SimListener = self.network.listen()
@@ -227,6 +229,7 @@ class World:
     def make_conn(self, *arguments: Any, **options: Any) -> WatchedConn:
         """Takes the place of `Conn` in ServerCore. Each connection is made known before the next is accepted."""
         conn = WatchedConn(*arguments, **options)
+        self.opened += 1
         stream, self._newest = self._newest, None
         if stream is None:
             violated(Invariant.SLOTS, "there is a Conn without a connection")
@@ -289,10 +292,12 @@ class World:
                 return stream.loss_seen or stream.is_reset or self._is_broken_off(conn)
             case CloseReason.OVERLOADED:
                 return self._is_overloaded(conn)
+            case CloseReason.MADE_ROOM:
+                return conn.old_was_idle and self.driver.core.is_full
             case CloseReason.STREAM_ENDED:
                 return plan is not None and plan.streams and self._streams_must_end()
             case CloseReason.HELD_WORKER:
-                return plan is not None and plan.streams and self.swarm.threads > 0 and conn.output_bytes > 0
+                return plan is not None and plan.streams and self.swarm.threads > 0 and conn.old_owed_bytes
             case CloseReason.APPLICATION_FAILED:
                 return plan is not None and (plan.cuts or plan.has_left) and plan.calls > 0
             case CloseReason.BODY_UNREAD:

@@ -26,7 +26,7 @@ from h1core.http1.date import DateField
 from h1core.http1.lifecycle import CLOSED, ENDING, HEAD, STREAMS
 from h1core.http1.output import SMALL_BYTES, Buffer, as_buffer
 from h1core.http1.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
-from h1core.http1.state import TABLE, CloseReason, State, Step
+from h1core.http1.state import TABLE, CloseReason, Disposition, State, Step
 from h1core.http1.timers import NEVER
 from h1core.http1.writer import whole_head
 
@@ -43,7 +43,7 @@ class Conn(Receiving):
       never raise because of what a peer did.
     - In from the application and the server: `send`, `switch_protocols`, which raise LocalError when they are out of
       turn, and then have changed nothing; `resume_body`, `pause_body`, `close_after_response`, `begin_drain`, `abort`,
-      `cut_response`, `release_buffer`, which never raise.
+      `close_idle`, `cut_response`, `release_buffer`, which never raise.
     - Out: `next_events`, `data_to_send`, `file_to_send`, `data_sent`.
     - Questions: `wants_read`, `receive_bytes`, `owes_continue`, `output_bytes`, `next_deadline`, `is_idle`, `state`,
       `close_reason`, `disposition`.
@@ -165,6 +165,13 @@ class Conn(Receiving):
             self._requests_left = 1
         else:
             self.close_after_response(CloseReason.DRAINING)
+
+    def close_idle(self, reason: CloseReason) -> bool:
+        """Close a connection that is between two requests, at once; return whether it was. Never raises."""
+        if not self.is_idle:
+            return False
+        self._close(reason, Disposition.CLOSE)
+        return True
 
     def cut_response(self, reason: CloseReason, *, unsendable: bool = False) -> None:
         """End the connection in the middle of a response. Never raises.

@@ -176,6 +176,7 @@ class CloseReason(Enum):
     HEAD_TIMEOUT = "the request head took too long"
     BODY_TIMEOUT = "the request body came too slowly"
     KEEPALIVE_TIMEOUT = "no further request came"
+    MADE_ROOM = "it was idle, and a newcomer needed its place"
     WRITE_TIMEOUT = "the client took none of the bytes it was owed"
     DRAINING = "the server is shutting down"
     STREAM_ENDED = "the server is shutting down, and the response was a stream without an end"

@@ -9,25 +9,47 @@ RETRY_S: Final = 0.1
 to be noticed; when a connection ends sooner, accepting resumes at once."""
 
 
+ROOM_SHARE: Final = 0.9
+"""Below this share of the limit it is said to be over: so a server that is nearly full does not say so all the time."""
+
+
 class Admission:
     """Counts open connections against their limit. Never raises.
 
-    When the limit is reached, new connections wait in the kernel's backlog. There is no low-water mark: the engine asks
-    in each tick, which is damping enough, and no slot stays free while a connection waits.
+    When the limit is reached, an idle connection makes room for each new one. When none is idle, new ones wait in the
+    kernel's backlog; accepting is tried again when a connection ends, and every `RETRY_S`, for one may be idle then.
     """
 
-    __slots__ = ("_max_connections", "_retry_at", "open_connections")
+    __slots__ = ("_limit_is_felt", "_max_connections", "_retry_at", "open_connections")
 
     def __init__(self, max_connections: int) -> None:
         self._max_connections = max_connections
         self._retry_at = NEVER
+        self._limit_is_felt = False
         self.open_connections = 0
 
     def may_accept(self, now: float) -> bool:
-        """Whether to accept another connection."""
+        """Whether to accept another connection, if there is room or can be."""
         if self._retry_at <= now:
             self._retry_at = NEVER
-        return self.open_connections < self._max_connections and self._retry_at == NEVER
+        return self._max_connections > 0 and self._retry_at == NEVER
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a connection must go before another can come."""
+        return self.open_connections >= self._max_connections
+
+    def limit_begins(self) -> bool:
+        """Note that a newcomer has met the limit; return whether that is new."""
+        was_felt, self._limit_is_felt = self._limit_is_felt, True
+        return not was_felt
+
+    def limit_ends(self) -> bool:
+        """Return whether the limit was felt, and is not any more; once."""
+        if not self._limit_is_felt or self.open_connections > ROOM_SHARE * self._max_connections:
+            return False
+        self._limit_is_felt = False
+        return True
 
     def opened(self) -> None:
         """Count a new connection."""
@@ -44,8 +66,8 @@ class Admission:
         self._max_connections = 0
         self._retry_at = NEVER
 
-    def out_of_resources(self, now: float) -> None:
-        """Pause accepting, because it failed for lack of descriptors or memory."""
+    def pause(self, now: float) -> None:
+        """Pause accepting: it failed for lack of descriptors or memory, or no connection could make room."""
         self._retry_at = now + RETRY_S
 
     @property

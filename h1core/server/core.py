@@ -3,6 +3,7 @@
 Each engine has exactly one. The engine reports facts and asks questions; `ServerCore` never calls a driver.
 """
 
+from collections import deque
 from collections.abc import Callable, Container, Hashable, Mapping
 from typing import Final
 
@@ -28,8 +29,9 @@ class ServerCore:
 
     - Facts: `connection_opened`, `connection_pumped`, `connection_gone`, `accept_failed`, `request_ready`,
       `request_stale`, `request_left`, `request_done`, `background_begins`, `background_done`, `begin_drain`.
-    - Questions: `may_accept`, `is_stale`, `next_deadline`, `drain_deadline`, `due_connections`, `stream_step`,
-      `backlog.overdue`, `held_workers.overdue`, `log_limit`, `phase`, `connections`.
+    - Questions: `may_accept`, `is_full`, `longest_idle`, `limit_begins`, `limit_ends`, `is_stale`, `next_deadline`,
+      `drain_deadline`, `due_connections`, `stream_step`, `backlog.overdue`, `held_workers.overdue`, `log_limit`,
+      `phase`, `connections`.
 
     `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are passed to each connection. `workers` is the number of
     worker threads, 0 without a pool.
@@ -61,6 +63,7 @@ class ServerCore:
         self._drain = Drain(self.timeouts.drain_timeout, self.timeouts.stream_drain_timeout)
         self.background_tasks = 0
         """Applications that still run after their response, while their connections serve other requests."""
+        self._idle: deque[tuple[float, int, Conn]] = deque()
         self._connections: dict[Conn, None] = {}  # a set in the order of arrival
         self._spare_buffers: list[ReceiveBuffer] = []
 
@@ -100,8 +103,8 @@ class ServerCore:
             self._spare_buffers.append(buffer)
 
     def accept_failed(self) -> None:
-        """Pause accepting for a moment, because it failed for lack of descriptors or memory."""
-        self._admission.out_of_resources(self._clock())
+        """Pause accepting for a moment: descriptors or memory are lacking, or no connection can make room."""
+        self._admission.pause(self._clock())
 
     def request_ready(self, conn: Conn, ticket: Hashable, now: float) -> bool:
         """Admit a request that was whole at `now`; later calls name it by its `ticket`. Returns whether a worker will
@@ -158,6 +161,34 @@ class ServerCore:
     def may_accept(self) -> bool:
         """Whether to accept another connection now."""
         return self._admission.may_accept(self._clock())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `max_connections` are open: then a newcomer needs the place of `longest_idle`."""
+        return self._admission.is_full
+
+    def limit_begins(self) -> bool:
+        """Whether `max_connections` is felt from now on: a newcomer has found no place."""
+        return self._admission.limit_begins()
+
+    def limit_ends(self) -> bool:
+        """Whether `max_connections` is not felt any more, since this was asked last."""
+        return self._admission.limit_ends()
+
+    def longest_idle(self) -> Conn | None:
+        """The connection that has been idle longest, each once until all were returned; None when none is idle.
+
+        All are looked at only when nothing is left of the last look, so that a newcomer costs O(log n) on average.
+        """
+        for _ in range(2):
+            while self._idle:
+                deadline, _, conn = self._idle.popleft()
+                if conn in self._connections and conn.is_idle and conn.next_deadline == deadline:
+                    return conn
+            # All have the same timeout, so the first to end has been idle longest.
+            found = [(conn.next_deadline or 0.0, at, conn) for at, conn in enumerate(self._connections) if conn.is_idle]
+            self._idle.extend(sorted(found))
+        return None
 
     def is_stale(self, queued_at: float) -> bool:
         """Whether a request that was ready at `queued_at` has waited too long. May be asked by any thread."""

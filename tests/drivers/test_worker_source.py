@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from h1core.drivers.engine import worker_source as worker_source_module
 from h1core.drivers.engine.pool import Job, Work
 from h1core.drivers.engine.response_body import END, PENDING
 from h1core.drivers.engine.worker_source import WorkerSource
@@ -62,6 +61,10 @@ def take_all(source: WorkerSource) -> bytes:
     while isinstance(piece := source.next_piece(), bytes):
         taken += piece
     return taken
+
+
+def is_waiting(source: WorkerSource) -> bool:
+    return source.waits_for_client
 
 
 def open_files() -> int:
@@ -126,10 +129,10 @@ def test_a_full_file_makes_the_worker_wait_for_its_client(waits: Waits, in_file:
         return
     worker = in_worker(source.put, b"!")
     assert waits.wait(PATIENCE_S)
-    assert source.waits_for_client
+    assert is_waiting(source)
     taken = take_all(source)
     worker.join(PATIENCE_S)
-    assert not source.waits_for_client
+    assert not is_waiting(source)
     assert taken + take_all(source) == b"0" * 11 + b"f" * in_file + b"!"
 
 
@@ -160,7 +163,7 @@ def test_a_disk_that_fails_makes_the_worker_wait_and_is_one_line(
     def fail(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(worker_source_module.tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     source = make_source()
     fill(source)
     worker = in_worker(source.put, b"1")
@@ -185,7 +188,7 @@ def test_a_buffer_that_its_owner_uses_again_is_copied() -> None:
     buffer = bytearray(b"one")
     source.put(memoryview(buffer))  # type: ignore[arg-type]  # applications do that
     buffer[:] = b"two"
-    source.put(buffer)
+    source.put(buffer)  # type: ignore[arg-type]  # as above
     buffer[:] = b"..."
     assert take_all(source) == b"onetwo"
 

@@ -88,15 +88,33 @@ def test_all_connections_share_one_date(clock: FakeClock) -> None:
     assert len(asked) == 1
 
 
+def is_full(core: ServerCore) -> bool:
+    return core.is_full
+
+
 def test_at_most_max_connections_are_accepted(clock: FakeClock) -> None:
     core = ServerCore(Limits(max_connections=2), clock=clock)
     assert accepts(core)
     core.connection_opened()
-    assert accepts(core)
+    assert not is_full(core)
     conn = core.connection_opened()
-    assert not accepts(core)
+    assert is_full(core)
     core.connection_gone(conn)
-    assert accepts(core)
+    assert not is_full(core)
+
+
+def test_who_has_been_idle_longest_makes_room_first(clock: FakeClock) -> None:
+    core = ServerCore(Limits(max_connections=5), clock=clock)
+    conns = [core.connection_opened() for _ in range(5)]
+    assert core.longest_idle() is None, "they were accepted, and have not asked"
+    for number in (3, 1, 0, 4):
+        serve(core, conns[number])
+        clock.advance(1.0)
+    assert core.longest_idle() is conns[3]
+    conns[1].receive_data(GET[:5])
+    core.connection_gone(conns[0])
+    assert core.longest_idle() is conns[4], "one asks, one has gone"
+    assert core.longest_idle() is conns[3], "who was spared is asked again"
 
 
 def test_after_a_failure_to_accept_it_rests_until_its_deadline(core: ServerCore, clock: FakeClock) -> None:

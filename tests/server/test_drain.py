@@ -29,13 +29,11 @@ def test_beginning_again_changes_nothing() -> None:
 
 def test_streams_are_told_and_a_moment_later_cut() -> None:
     drain = Drain(30.0, 5.0)
-    assert drain.next_step_at is None
     drain.begin(100.0)
     assert drain.next_step_at == 105.0
     assert drain.stream_step(104.875) is None
     assert drain.stream_step(105.0) is StreamStep.TELL
     assert drain.next_step_at == 105.0 + SILENCE_S
-    assert not drain.streams_are_cut
     assert drain.stream_step(105.0 + SILENCE_S) is StreamStep.CUT
     assert drain.streams_are_cut
     assert drain.stream_step(110.25) is None
