@@ -1,6 +1,6 @@
 """A real server under hostile and heavy load: what holds, and what it costs.
 
-python benchmarks/hostile.py [slow|drain|memory|idle]... [--driver selectors|asyncio|trio] [--loop LOOP]
+python benchmarks/hostile.py [slow|drain|memory|idle|threads|streams]... [--driver selectors|asyncio|trio] [--loop LOOP]
     [--threads N [N]] [options]
 
 slow    a third each of slow-head, slow-body and never-reading clients at once, from one process. A good client, in
@@ -12,6 +12,11 @@ drain   SIGTERM under load, again and again: requests that failed, exit status, 
 memory  resident bytes of an idle keep-alive connection that has made one request: many against few.
 idle    32 busy connections with and without thousands of idle ones beside them: requests a second, and the server's own
         processor time for a request.
+
+threads 200 slow readers, 50 event streams whose clients leave and 20 sleeping requests at a WSGI server with four
+        threads: how long the worst of all other requests waits, and what is left behind. Exits with 1 if it fails.
+streams SIGTERM with 50 open streams, `--runs` times on each host: seconds to the exit, and how each stream ends.
+        Exits with 1 if it fails.
 
 Everything runs on loopback, against servers that are started here (`python -m h1core hostile:app`) and ended here.
 Linux only: it reads /proc and TCP_INFO.
@@ -41,6 +46,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import held
 from slow_clients import GET, KINDS
 
 HERE = Path(__file__).resolve()
@@ -496,11 +502,12 @@ def idle(options: argparse.Namespace) -> None:
 
 
 PARTS = {"slow": slow, "drain": drain, "memory": memory, "idle": idle}
+CHECKS = {"threads": held.threads, "streams": held.streams}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS | CHECKS)} (default all)")
     parser.add_argument("--driver", choices=("selectors", "asyncio", "trio"), default="selectors")
     parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="of --driver asyncio")
     parser.add_argument(
@@ -514,14 +521,20 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16, help="drain: busy connections")
     parser.add_argument("--idle", type=int, default=5000, help="memory, idle: idle connections")
     parser.add_argument("--turns", type=int, default=10, help="slow, idle: turns of each")
+    held.add_options(parser.add_argument)
     options = parser.parse_args()
-    if unknown := set(options.parts) - PARTS.keys():
+    if unknown := set(options.parts) - (PARTS | CHECKS).keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     Server.driver, Server.loop = options.driver, options.loop
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for part in options.parts or PARTS:
-        PARTS[part](options)
+    holds = True
+    for part in options.parts or PARTS | CHECKS:
+        if part in PARTS:
+            PARTS[part](options)
+        else:
+            holds = CHECKS[part](options) and holds
+    raise SystemExit(0 if holds else 1)
 
 
 if __name__ == "__main__":
