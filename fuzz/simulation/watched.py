@@ -9,7 +9,6 @@ from h1core.http1.conn import Conn
 from h1core.http1.receiving import READING
 from h1core.http1.state import CloseReason, Disposition, State
 from h1core.http1.timers import NEVER
-from h1core.testing.network import READ
 
 from . import bounds
 from .invariants import Invariant, violated
@@ -149,7 +148,7 @@ class WatchedConn(Conn):
         self._look("abort")
 
     def close_idle(self, reason: CloseReason) -> bool:
-        if self.stream.ready & READ:
+        if self.stream.unread_since < NEVER:
             violated(Invariant.ISOLATION, "a connection makes room, and a request lies in its socket", self.lane)
         is_closed = super().close_idle(reason)
         self._look("close_idle")
