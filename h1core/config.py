@@ -5,7 +5,7 @@ is what happens when the limit is exceeded.
 """
 
 from dataclasses import dataclass, fields
-from sys import float_info
+from sys import float_info, maxsize
 from typing import Final
 
 from h1core.errors import LocalError
@@ -20,7 +20,8 @@ class Limits:
 
     Worst-case memory of one connection is `connection_bytes`; of a server, `max_connections` times that, and up to
     12 MiB for the cache of request heads (`head_cache.py`).
-    Raises LocalError when a value is not a positive whole number, or when two contradict each other.
+    Raises LocalError when a value is not a positive whole number that the system's calls take (`sys.maxsize`), or when two
+    contradict each other.
     """
 
     max_request_line_bytes: int = 8 * KIB
@@ -93,6 +94,8 @@ class Limits:
             value = getattr(self, field.name)
             if type(value) is not int or value < 1:
                 raise LocalError(f"{field.name} must be a whole number of at least 1, not {value!r}")
+            if value > maxsize:
+                raise LocalError(f"{field.name} must be at most {maxsize}, which is as good as no limit")
         if self.max_request_line_bytes > self.max_head_bytes:
             raise LocalError("max_request_line_bytes must not be larger than max_head_bytes, which contains it")
         if self.max_head_bytes > self.max_buffer_bytes:

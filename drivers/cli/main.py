@@ -92,6 +92,9 @@ DRIVERS: Final[dict[str, Callable[[Plan], Running]]] = {
 
 LOOPS: Final = ("auto", "asyncio", "uvloop")
 INTERFACES: Final = ("auto", "handler", "wsgi", "asgi")
+MAX_THREADS: Final = 4096
+"""More are a mistake: each costs memory and a share of the time of one interpreter."""
+
 DEFAULT_THREADS: Final = {"wsgi": 4}
 """The default of --threads by interface; 0 for all others."""
 
@@ -224,8 +227,8 @@ def _driver(asked: str | None, handler: App) -> Callable[[Plan], Running]:
 
 def _threads(asked: int | None, interface: str) -> int:
     threads = DEFAULT_THREADS.get(interface, 0) if asked is None else asked
-    if threads < 0:
-        raise LocalError(f"--threads must be 0 or more, not {threads}")
+    if not 0 <= threads <= MAX_THREADS:
+        raise LocalError(f"--threads must be from 0 to {MAX_THREADS}, not {threads}")
     return threads
 
 

@@ -79,6 +79,9 @@ class FakeServer:
     def stop(self) -> None:
         self.calls.append("stop")
 
+    def call_soon(self, do: Callable[[], None]) -> None:
+        do()
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -184,7 +187,7 @@ def test_the_access_log_is_asked_for() -> None:
         (("web:app", "--head-timeout", "-1"), "--head-timeout must be a positive number, not -1.0"),
         (("web:app", "--head-timeout", "nan"), "--head-timeout must be a positive number, not nan"),
         (("web:app", "--head-timeout", "inf"), "--head-timeout must be a positive number, not inf"),
-        (("web:app", "--threads", "-1"), "--threads must be 0 or more, not -1"),
+        (("web:app", "--threads", "-1"), "--threads must be from 0 to 4096, not -1"),
         (("web:app", "--bind", "8000"), "bad address '8000': the port is missing, as in 127.0.0.1:8000"),
         (("web:app", "--bind", "[::1]:1", "--bind", "x"), "bad address 'x': the port is missing, as in 127.0.0.1:8000"),
         (("web",), "bad application 'web': it is MODULE:NAME, as in examples.hello:app"),
