@@ -20,8 +20,8 @@ class Limits:
 
     Worst-case memory of one connection is `connection_bytes`; of a server, `max_connections` times that, and up to
     12 MiB for the cache of request heads (`head_cache.py`).
-    Raises LocalError when a value is not a positive whole number that the system's calls take (`sys.maxsize`), or when two
-    contradict each other.
+    Raises LocalError when a value is not a whole number from 1 to `sys.maxsize`, which the calls of the system take,
+    or when two contradict each other.
     """
 
     max_request_line_bytes: int = 8 * KIB

@@ -44,6 +44,7 @@ from .scenario_wire import (
     chunked,
     closes,
     cuts,
+    exiting,
     failing,
     get,
     host,
@@ -386,6 +387,13 @@ RESPONSES = [
         handler=responds(304, (b"Content-Length", b"9")),
     ),
     Row("the handler raises", (Send(GET + GET), Gets(FAILED * 2)), handler=failing),
+    Row("the handler wants to end the process", (Send(GET + GET), Gets(FAILED * 2)), handler=exiting),
+    Row(
+        "a stream wants to end the process",
+        (Send(GET), Gets(chunked([b"one"])[:-5])),
+        lingers(CloseReason.APPLICATION_FAILED),
+        Streaming((b"one",), raises=SystemExit("as it should")),
+    ),
     Row(
         "the handler raises for HEAD",
         (Send(HEAD + GET), Gets(FAILED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + FAILED)),

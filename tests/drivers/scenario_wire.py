@@ -159,6 +159,10 @@ class Whole:
         return Response(*self._response)
 
 
+def exiting(request: Request) -> Response:
+    raise SystemExit("as it should")
+
+
 def failing(request: Request) -> Response:
     raise RuntimeError("as it should")
 

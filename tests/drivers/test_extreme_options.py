@@ -55,7 +55,7 @@ def see_it_answer(options: dict[str, Any], **more: Any) -> list[int]:
 @pytest.mark.parametrize("name", [*LIMITS, *TIMEOUTS])
 @pytest.mark.parametrize("value", NO_NUMBERS)
 def test_what_is_no_positive_number_is_one_clear_line(name: str, value: float) -> None:
-    kind = Limits if name in LIMITS else Timeouts
+    kind: Any = Limits if name in LIMITS else Timeouts
     with pytest.raises(LocalError, match=name) as caught:
         kind(**{name: value})
     assert "\n" not in str(caught.value)
