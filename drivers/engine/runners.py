@@ -121,7 +121,7 @@ class WorkerRunner:
     def report_blocked(self, job: Job) -> None:
         """Name a worker that goes on with a request whose client has left."""
         logger.warning(
-            "%s still runs in %s, %g s after its client has left; %d of %d workers are held in this way",
+            "%s still runs in %s, though nobody has waited for it for %g s; %d of %d workers are held in this way",
             request_line(job.request),
             job.worker,
             BLOCKED_S,
@@ -161,12 +161,14 @@ class WorkerRunner:
         """End the slowest stream if too many workers wait for their clients."""
         now = self._engine.clock()
         rates: dict[Session, float] = {}
+        waiting: dict[Session, None] = {}
         for session in self._waiting:
             source = session.source
-            # Without output the client has taken all, and the worker is about to go on.
-            if isinstance(source, WorkerSource) and source.waits_for_client and session.conn.output_bytes:
-                rates[session] = source.taken_bytes / max(now - session.began_at, 1e-3)
-        self._waiting = dict.fromkeys(rates)
+            if isinstance(source, WorkerSource) and source.waits_for_client:
+                waiting[session] = None
+                if source.is_full:  # else the client has just made room, and the worker is about to go on
+                    rates[session] = source.taken_bytes / max(now - session.began_at, 1e-3)
+        self._waiting = waiting
         slowest = self._engine.core.held_workers.stream_to_end(rates)
         if slowest is not None:
             self._engine.own_answers.held_worker(slowest)

@@ -145,6 +145,11 @@ class WorkerSource:
         """Whether the application is through."""
         return self._end is END
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room in memory."""
+        return self._file.unread_bytes > 0 or self._waiting_bytes > self._max_memory_bytes
+
     def close(self) -> None:
         """Drop what is queued, and release the worker. Never raises."""
         with self._changed:

@@ -105,7 +105,7 @@ def of_engine(engine: Engine, threads: int, coroutines: int) -> Iterator[tuple[s
     limits = core.limits
     yield "connections are open", len(core._connections), limits.max_connections
     waiting = sum(
-        isinstance(session.source, WorkerSource) and session.source.waits_for_client and session.conn.output_bytes > 0
+        isinstance(session.source, WorkerSource) and session.source.waits_for_client and session.source.is_full
         for session in engine.sessions.values()
     )
     # The engine has not heard of those that have just begun to wait.

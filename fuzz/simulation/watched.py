@@ -335,11 +335,6 @@ class WatchedConn(Conn):
         """Whether it was between two requests, and owed nothing, when it was looked at last."""
         return self._old[KEEPALIVE] != NEVER
 
-    @property
-    def old_owed_bytes(self) -> bool:
-        """Whether bytes waited to be sent when it was looked at last."""
-        return self._old[WRITE] != NEVER
-
     def clocks(self) -> str:
         """State and timers in words."""
         now = self.world.clock.now

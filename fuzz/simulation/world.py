@@ -18,6 +18,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from h1core.drivers.engine.worker_source import WorkerSource
+
 from h1core.events import Request
 from h1core.http1.state import CloseReason, State
 from h1core.testing import FakeClock
@@ -297,7 +299,8 @@ class World:
             case CloseReason.STREAM_ENDED:
                 return plan is not None and plan.streams and self._streams_must_end()
             case CloseReason.HELD_WORKER:
-                return plan is not None and plan.streams and self.swarm.threads > 0 and conn.old_owed_bytes
+                source = self.driver.engine.sessions[conn].source  # type: ignore[attr-defined]  # all drivers have one
+                return isinstance(source, WorkerSource) and source.waits_for_client and source.is_full
             case CloseReason.APPLICATION_FAILED:
                 return plan is not None and (plan.cuts or plan.has_left) and plan.calls > 0
             case CloseReason.BODY_UNREAD:
