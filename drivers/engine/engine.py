@@ -127,13 +127,13 @@ class Engine:
         self._wake = WakeChannel()
         self._calls: deque[Callable[[], None]] = deque()
         self.selector.register(self._wake, READ, self._wake)
-        self._workers: WorkerRunner | None = None
+        self.workers: WorkerRunner | None = None
         self.answer: Callable[[Session, Request], None]
         if runs_coroutines:
             self.answer = CoroutineRunner(handler, self).answer  # type: ignore[arg-type]  # is_async has checked it
         elif threads:
-            self._workers = WorkerRunner(handler, self, workers or Pool(threads, self._wake.wake))  # type: ignore[arg-type]  # as above
-            self.answer = self._workers.answer
+            self.workers = WorkerRunner(handler, self, workers or Pool(threads, self._wake.wake))  # type: ignore[arg-type]  # as above
+            self.answer = self.workers.answer
         else:
             self.answer = InlineRunner(handler, self).answer  # type: ignore[arg-type]  # as above
         self._acceptor = Acceptor(listeners, self.core, self.selector, partial(make_room, self.core, self.sessions))
@@ -183,7 +183,7 @@ class Engine:
                 ready.clear()
             else:
                 behind.append((ready, mask))
-        workers = self._workers
+        workers = self.workers
         if workers is not None:
             workers.take_results()
             if workers.has_ready_jobs:
@@ -219,9 +219,9 @@ class Engine:
     def _handle_deadlines(self, asked_at: float, turns: int) -> None:
         """Handle deadlines that had passed when the selector was asked; `turns` is how many connections had one."""
         for job in self.core.backlog.overdue(asked_at):
-            self._workers.reject_overdue(job)  # type: ignore[union-attr, arg-type]  # it has admitted this Job
+            self.workers.reject_overdue(job)  # type: ignore[union-attr, arg-type]  # it has admitted this Job
         for job in self.core.held_workers.overdue(asked_at):
-            self._workers.report_blocked(job)  # type: ignore[union-attr, arg-type]  # as above
+            self.workers.report_blocked(job)  # type: ignore[union-attr, arg-type]  # as above
         step = self.core.stream_step(asked_at)
         if step is not None:
             end_streams(self, step)
@@ -375,8 +375,8 @@ class Engine:
         while self.new_exchanges:
             self.new_exchanges.popleft().end()
         self._acceptor.close()
-        if self._workers is not None:
-            self._workers.close()
+        if self.workers is not None:
+            self.workers.close()
         self.selector.unregister(self._wake)
         self._wake.close()
         self.selector.close()
@@ -394,6 +394,6 @@ class Engine:
             session = self.sessions.get(conn)
             if session is not None:
                 session.pump(came.get(conn) or [])
-        if self._workers is not None:
-            self._workers.submit_jobs()  # before the selector waits
+        if self.workers is not None:
+            self.workers.submit_jobs()  # before the selector waits
         self._find_deadline()

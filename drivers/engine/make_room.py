@@ -25,8 +25,12 @@ def make_room(core: ServerCore, sessions: Mapping[Conn, Session]) -> bool:
         session = sessions.get(conn)
         if session is None:
             continue
-        if not session.poll_input() and conn.close_idle(CloseReason.MADE_ROOM):
-            session.pump([])
+        events = session.read()
+        if events is None:
+            continue  # its application is still at work after the last response
+        if not (events or session.io.sees_end):
+            conn.close_idle(CloseReason.MADE_ROOM)
+        session.pump(events)
         if not core.is_full:
             return True
     return False

@@ -72,8 +72,9 @@ class Responding(ABC):
         """Close the source of the body, however the response ended, so that the application can clean up."""
         source, self.source = self.source, None
         if source is not None:
-            if isinstance(source, WorkerSource) and not source.is_complete:
-                self._engine.core.held_workers.left(source.job, self._engine.clock())
+            workers = self._engine.workers
+            if workers is not None and isinstance(source, WorkerSource) and not source.is_complete:
+                workers.note_left(source.job)
             source.close()
 
     def cut_response(self, reason: CloseReason) -> None:

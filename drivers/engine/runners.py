@@ -118,6 +118,12 @@ class WorkerRunner:
         if isinstance(job.owner, Session) and job.owner.job is job and job.claim():
             self._on_job_changed(job)
 
+    def note_left(self, job: Job) -> None:
+        """Note that a worker goes on with a job that nobody waits for any more."""
+        engine = self._engine
+        engine.core.held_workers.left(job, engine.clock())
+        engine.deadline_at = min(engine.deadline_at, engine.core.held_workers.next_deadline or inf)
+
     def report_blocked(self, job: Job) -> None:
         """Name a worker that goes on with a request whose client has left."""
         logger.warning(

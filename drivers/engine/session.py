@@ -161,13 +161,11 @@ class Session(Responding):
             return False
         return True
 
-    def poll_input(self) -> bool:
-        """Read what has arrived; return whether something has. Never raises."""
+    def poll_input(self) -> None:
+        """Read what has arrived, outside of a tick. Never raises."""
         events = self.io.receive(self.conn.receive_bytes) if self.conn.wants_read else []
-        has_come = bool(events) or self.io.sees_end or not self.conn.is_idle
         if events or self.io.sees_end:  # else nothing has changed
             self.pump(events)
-        return has_come
 
     def _take_turn(self, events: list[Event], is_blocked: bool = False) -> None:
         """Repeat the steps of a turn, within its limits: events, application, responses, writes."""
@@ -354,8 +352,8 @@ class Session(Responding):
         if self.job is not None:
             if self.job.claim():  # no worker will begin it
                 engine.core.request_left()
-            elif not self.job.is_over:
-                engine.core.held_workers.left(self.job, engine.clock())
+            elif not self.job.is_over and engine.workers is not None:
+                engine.workers.note_left(self.job)
             self.job.abandon()
             self.job = None
         self.end_source()

@@ -109,7 +109,7 @@ def of_engine(engine: Engine, threads: int, coroutines: int) -> Iterator[tuple[s
         for session in engine.sessions.values()
     )
     # The engine has not heard of those that have just begun to wait.
-    unheard = len(engine._workers._workers._posted) if engine._workers is not None else 0  # type: ignore[attr-defined]  # the pool is ours
+    unheard = len(engine.workers._workers._posted) if engine.workers is not None else 0  # type: ignore[attr-defined]  # the pool is ours
     yield "workers wait for clients", waiting - unheard, threads // 2
     yield "requests are with workers", core.backlog.outstanding, threads + limits.max_queued_requests
     # One for each connection, and as many that go on after their responses.

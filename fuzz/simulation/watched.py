@@ -111,7 +111,9 @@ class WatchedConn(Conn):
         now = self.world.clock.now
         deadline = self.next_deadline
         before = (self._state, self._out.size, self._old)
-        is_peers = deadline not in (None, self._timers.write, self._timers.drain)
+        engine = self.world.driver.engine  # type: ignore[attr-defined]  # all drivers have one
+        is_held_back = any(session.conn is self for session in engine.held_back)
+        is_peers = deadline not in (None, self._timers.write, self._timers.drain) and not is_held_back
         if is_peers and self.stream.unread_since < deadline <= now and self.wants_read:  # type: ignore[operator]  # not None
             violated(Invariant.CAUSE, f"a deadline is believed, and input lies unread: {self.clocks()}", self.lane)
         events = super().handle_deadline()
