@@ -38,7 +38,7 @@ from .watched import ROUNDING_S, WatchedConn
 
 START = 1000.0
 MOST_SPINS = 6
-MOST_STEPS = 100_000
+MOST_STEPS = 300_000
 
 
 class BugLog(logging.Handler):
