@@ -234,7 +234,8 @@ class EngineDriver:
     def _see_newcomers(self) -> None:
         """Nobody waits for a place for long while another connection is idle."""
         now = self.world.clock.now
-        is_idle = any(conn.is_idle for conn in self.engine.sessions)
+        # One whose application is still at work after its response makes no room.
+        is_idle = any(conn.is_idle and it.exchange is None for conn, it in self.engine.sessions.items())
         is_draining = self.world.drain_at < inf or self.world.was_stopped
         has_cause = is_draining or "accept_errors" in self.world.faults
         if has_cause or not (self.world.listener.ready and self.core.is_full and is_idle):

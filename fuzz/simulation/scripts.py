@@ -101,7 +101,8 @@ class Scripts:
         yield from peer.leave()
 
     def half_closer(self, peer: Peer) -> Script:
-        yield from peer.send(*self.many(peer))
+        """Closes its side behind its requests, at once or while it waits: then it has left."""
+        yield from peer.send(*(self.many(peer) if self.dice.chance(0.5) else [self.one(peer)]))
         yield from peer.pause()
         peer.end()
         yield from peer.await_end()

@@ -150,7 +150,7 @@ class WatchedConn(Conn):
         self._look("abort")
 
     def close_idle(self, reason: CloseReason) -> bool:
-        if self.stream.unread_since < NEVER:
+        if self.stream.unread_since < NEVER and not self.stream.is_read_ahead:
             violated(Invariant.ISOLATION, "a connection makes room, and a request lies in its socket", self.lane)
         is_closed = super().close_idle(reason)
         self._look("close_idle")
