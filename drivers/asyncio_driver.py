@@ -17,12 +17,12 @@ from typing import Any, Final, Unpack
 from h1core.errors import LocalError
 
 from .app_interface import handler_of
-from .engine.engine import MAX_WAIT_S, AnyHandler, Engine
+from .engine.engine import AnyHandler, Engine
 from .engine.exchange import EngineExchange
 from .engine.host import Signal
 from .engine.hosted import HostedServer, bound, bound_address
 from .engine.lifespan import lifespan_of
-from .engine.options import Options
+from .engine.options import MAX_WAIT_S, Options
 from .net.transport import Listener
 
 logger = logging.getLogger("h1core.server")

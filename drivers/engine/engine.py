@@ -45,6 +45,7 @@ from ..net.wake import WakeChannel
 from .exchange import EngineExchange
 from .host import Host
 from .make_room import make_room
+from .options import MAX_WAIT_S
 from .own_answers import OwnAnswers
 from .pool import Pool, Workers
 from .request_body import BodySpool
@@ -58,9 +59,6 @@ AnyHandler = Handler | AsyncHandler | StreamingHandler
 
 STOPPED: Final = Phase.STOPPED
 
-MAX_WAIT_S: Final = 24 * 3600.0
-"""A host waits at most so long, then checks again: system calls reject very large timeouts."""
-
 
 class Engine:
     """The connections of one server. All methods but `begin_drain` and `stop` belong to one thread.
@@ -70,8 +68,7 @@ class Engine:
     async handler is cancelled when its client disconnects before the response has begun.
 
     `listeners` are non-blocking, and bound; the engine listens on them, and closes them. `clock` and `wall_clock`
-    return seconds. With `access_log`, each answered request is a line on the logger `h1core.access`. Raises LocalError
-    when it cannot listen.
+    return seconds. With `access_log`, each answered request is logged. Raises LocalError when it cannot listen.
     """
 
     def __init__(
@@ -145,8 +142,6 @@ class Engine:
         self.deadline_at = inf
         """The instant for the next tick if nothing becomes ready."""
         self.known_hints: set[str] = set()  # see `failure_response`
-
-    # Rounds
 
     def tick(self, max_wait: float | None = 0) -> None:
         """Do one round: wait until something is ready or due, `max_wait` seconds at most, and serve it.
@@ -321,6 +316,11 @@ class Engine:
     def connection_gone(self, conn: Conn) -> None:
         """Note that a connection has ended, and its coroutine too: its place is free."""
         self.core.connection_gone(conn)
+        self.accept_again()
+
+    def accept_again(self) -> None:
+        """Accept again if that was not possible: a connection has ended, or is idle while a newcomer waits."""
+        self.core.waits_for_room = False
         if not self._acceptor.is_listening:
             self._acceptor.is_stale = True
         self.wake()

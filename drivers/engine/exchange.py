@@ -33,7 +33,7 @@ from .own_answers import line_of
 from .responding import OVER
 from .responses import ends_the_process, failure_response, is_disconnected, release
 from .session import Session
-from .stream_drain import end_response
+from .stream_drain import end_response, stream_begins
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -44,7 +44,6 @@ ExchangeHandler = Callable[["EngineExchange"], Awaitable[Response | None]]
 
 CLOSED: Final = State.CLOSED
 PIECES: Final = frozenset({Data, FileSlice})
-UNANSWERED: Final = frozenset({State.RECEIVING, State.HANDLING})
 
 
 class Progress(IntEnum):
@@ -180,7 +179,7 @@ class EngineExchange(Exchange):
         else:
             hint = self._engine.host.wrong_loop_hint(error)
             failure = failure_response(request, error, hint, self._engine.known_hints)
-            if self._progress is NONE and conn.state in UNANSWERED:
+            if self._progress is NONE and conn.state in (RECEIVING, State.HANDLING):
                 self.respond(failure)
 
     def end(self) -> None:
@@ -301,6 +300,7 @@ class EngineExchange(Exchange):
         session.conn.send(event)
         if type(event) is Response:
             self._progress = BEGUN
+            stream_begins(self._engine)
             if self._engine.access_log:
                 log_response(session, self.request, event, self._engine.clock())
         elif type(event) is EndOfMessage:

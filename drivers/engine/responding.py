@@ -18,6 +18,7 @@ from .connection_io import ConnectionIO
 from .own_answers import RequestLine
 from .response_body import END, MORE, BodySource, send_pieces
 from .responses import send_first
+from .stream_drain import stream_begins
 from .worker_source import WorkerSource
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Responding(ABC):
         sent = send_first(self.conn, request, first)
         if sent is first:
             self.source = source
+            if source is not None:
+                stream_begins(self._engine)
         elif source is not None:
             source.close()
         if self._engine.access_log:

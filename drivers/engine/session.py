@@ -81,7 +81,7 @@ class Session(Responding):
                 events = []
                 if self.source is None:
                     is_blocked = not self.io.write()
-                    if self.conn.is_idle:
+                    if self.conn.is_idle and not self._engine.core.waits_for_room:
                         self.answered = None
                         return
             self._take_turn(events, is_blocked)
@@ -227,7 +227,7 @@ class Session(Responding):
             for _ in range(WRITES_PER_TURN):
                 if not conn.output_bytes or not self.io.write():
                     break
-            if conn.is_idle and self.io.interest == READ:
+            if conn.is_idle and self.io.interest == READ and not self._engine.core.waits_for_room:
                 look_at = self._engine.core.look_at.get(conn)
                 if look_at is not None and look_at <= conn.next_deadline:  # type: ignore[operator]  # idle has one
                     return True  # fast path: there is nothing to settle
@@ -313,6 +313,8 @@ class Session(Responding):
                 return
             self.io.end_output()
         self._set_interest()
+        if self._engine.core.waits_for_room and conn.is_idle:
+            self._engine.accept_again()
         if self._engine.core.connection_pumped(conn):
             self._engine.deadline_nears(conn)
             self._engine.wake()

@@ -30,6 +30,16 @@ def end_streams(engine: "Engine", step: StreamStep) -> None:
         logger.info("the server is shutting down: %s, %d of them", step.value, count)
 
 
+def stream_begins(engine: "Engine") -> None:
+    """Note that a streamed response begins; if the server drains, it must end in its time. Never raises."""
+    if not engine.is_ending:
+        return
+    must_end_at = engine.core.stream_begins()
+    if must_end_at is not None and must_end_at < engine.deadline_at:
+        engine.deadline_at = must_end_at
+        engine.wake()
+
+
 def _tell(session: "Session") -> bool:
     """Tell the application of a session that it must end; return whether that concerns it."""
     if session.exchange is not None:

@@ -85,13 +85,13 @@ class Acceptor:
             yield transport, peer
 
     def _find_place(self) -> bool:
-        """Let an idle connection make room; return whether one did. If not, pause."""
+        """Let an idle connection make room; return whether one did."""
         if self._core.limit_begins():
             most = self._core.limits.max_connections
             logger.warning("max_connections is reached, %d: idle connections make room, or newcomers wait", most)
         if self._make_room():
             return True
-        self._core.accept_failed()
+        self._core.waits_for_room = True
         return False
 
     def accept_all(self) -> Iterator[tuple[Transport, object]]:

@@ -17,7 +17,7 @@ class Admission:
     """Counts open connections against their limit. Never raises.
 
     When the limit is reached, an idle connection makes room for each new one. When none is idle, new ones wait in the
-    kernel's backlog; accepting is tried again when a connection ends, and every `RETRY_S`, for one may be idle then.
+    kernel's backlog until one is, or has ended.
     """
 
     __slots__ = ("_limit_is_felt", "_max_connections", "_retry_at", "open_connections")
@@ -67,7 +67,7 @@ class Admission:
         self._retry_at = NEVER
 
     def pause(self, now: float) -> None:
-        """Pause accepting: it failed for lack of descriptors or memory, or no connection could make room."""
+        """Pause accepting, because it failed for lack of descriptors or memory."""
         self._retry_at = now + RETRY_S
 
     @property

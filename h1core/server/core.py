@@ -63,6 +63,8 @@ class ServerCore:
         self._drain = Drain(self.timeouts.drain_timeout, self.timeouts.stream_drain_timeout)
         self.background_tasks = 0
         """Applications that still run after their response, while their connections serve other requests."""
+        self.waits_for_room = False
+        """A newcomer waits, and no connection is idle; the engine resets this when one is."""
         self._idle: deque[tuple[float, int, Conn]] = deque()
         self._connections: dict[Conn, None] = {}  # a set in the order of arrival
         self._spare_buffers: list[ReceiveBuffer] = []
@@ -103,7 +105,7 @@ class ServerCore:
             self._spare_buffers.append(buffer)
 
     def accept_failed(self) -> None:
-        """Pause accepting for a moment: descriptors or memory are lacking, or no connection can make room."""
+        """Pause accepting for a moment, because it failed for lack of descriptors or memory."""
         self._admission.pause(self._clock())
 
     def request_ready(self, conn: Conn, ticket: Hashable, now: float) -> bool:
@@ -160,7 +162,7 @@ class ServerCore:
     @property
     def may_accept(self) -> bool:
         """Whether to accept another connection now."""
-        return self._admission.may_accept(self._clock())
+        return not self.waits_for_room and self._admission.may_accept(self._clock())
 
     @property
     def is_full(self) -> bool:
@@ -206,6 +208,11 @@ class ServerCore:
             self._drain.next_step_at,
         )
         return min((at for at in instants if at is not None), default=None)
+
+    def stream_begins(self) -> float | None:
+        """Note that a streamed response begins in a drain; return when it must end at the latest, if that is known."""
+        self._drain.stream_begins(self._clock())
+        return self._drain.next_step_at
 
     def stream_step(self, now: float) -> StreamStep | None:
         """What is due for the streamed responses of a server that drains, each step once; None most of the time."""

@@ -40,7 +40,7 @@ class Drain:
         self._stream_timeout_s = min(stream_drain_timeout, drain_timeout / 2)
         self._step = StreamStep.TELL
         self.next_step_at: float | None = None
-        """The instant at which `stream_step` returns something; None before the drain."""
+        """The instant at which `stream_step` returns something, or None."""
         self.streams_are_cut = False
         """Whether those that were there when the drain began were told, and cut if they had to be."""
         self.deadline_at = NEVER
@@ -54,16 +54,21 @@ class Drain:
         return True
 
     def stream_step(self, now: float) -> StreamStep | None:
-        """What is due for streamed responses: TELL and then CUT, and the same again for those that begin later."""
+        """What is due for streamed responses: TELL, then CUT; the same again for those of `stream_begins`."""
         if self.next_step_at is None or now < self.next_step_at:
             return None
         step = self._step
         if step is StreamStep.TELL:
             self._step, self.next_step_at = StreamStep.CUT, now + SILENCE_S
         else:
-            self._step, self.next_step_at = StreamStep.TELL, now + self._stream_timeout_s
+            self._step, self.next_step_at = StreamStep.TELL, None
             self.streams_are_cut = True
         return step
+
+    def stream_begins(self, now: float) -> None:
+        """Note that a streamed response begins: in a drain it has its time from now on."""
+        if self.streams_are_cut and self.next_step_at is None:
+            self.next_step_at = now + self._stream_timeout_s
 
     def phase(self, in_flight: int) -> Phase:
         """The phase, with `in_flight` open connections and applications that run without one."""

@@ -36,13 +36,17 @@ def test_streams_are_told_and_a_moment_later_cut() -> None:
     assert drain.next_step_at == 105.0 + SILENCE_S
     assert drain.stream_step(105.0 + SILENCE_S) is StreamStep.CUT
     assert drain.streams_are_cut
-    assert drain.stream_step(110.25) is None
+    assert drain.next_step_at is None
 
 
 def test_streams_that_begin_in_a_drain_are_told_in_their_turn() -> None:
     drain = Drain(30.0, 5.0)
     drain.begin(100.0)
-    assert [drain.stream_step(at) for at in (105.0, 106.0, 111.0, 112.0)] == [StreamStep.TELL, StreamStep.CUT] * 2
+    assert [drain.stream_step(at) for at in (105.0, 106.0)] == [StreamStep.TELL, StreamStep.CUT]
+    assert drain.next_step_at is None
+    drain.stream_begins(107.0)
+    drain.stream_begins(108.0)
+    assert [drain.stream_step(at) for at in (111.875, 112.0, 113.0)] == [None, StreamStep.TELL, StreamStep.CUT]
 
 
 def test_streams_have_half_of_a_short_drain() -> None:
