@@ -507,7 +507,7 @@ CHECKS = {"threads": held.threads, "streams": held.streams}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS | CHECKS)} (default all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS | CHECKS)} (default: all but the last two, which are yes or no)")
     parser.add_argument("--driver", choices=("selectors", "asyncio", "trio"), default="selectors")
     parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="of --driver asyncio")
     parser.add_argument(
@@ -529,7 +529,7 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     holds = True
-    for part in options.parts or PARTS | CHECKS:
+    for part in options.parts or PARTS:
         if part in PARTS:
             PARTS[part](options)
         else:
