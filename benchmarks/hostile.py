@@ -507,7 +507,8 @@ CHECKS = {"threads": held.threads, "streams": held.streams}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS | CHECKS)} (default: all but the last two, which are yes or no)")
+    names = ", ".join(PARTS | CHECKS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{names} (default: all but the last two)")
     parser.add_argument("--driver", choices=("selectors", "asyncio", "trio"), default="selectors")
     parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="of --driver asyncio")
     parser.add_argument(
