@@ -87,13 +87,16 @@ class WorkerSource:
         """Queue a piece, once there is room. Raises Disconnected when no piece is wanted any more, and LocalError."""
         if type(piece) is not bytes:
             piece = own_copy(piece)
+        is_kept = False
+        while not is_kept:
+            # The lock is not held while the disk writes: the engine would wait for it, and all clients with it.
+            is_kept = self._keep_in_memory(piece) or self._keep_in_file(piece)
+
+    def _keep_in_memory(self, piece: bytes) -> bool:
+        """Wait for room, and keep a piece if that is in memory; return whether it was. Raises Disconnected."""
         size = len(piece)
-        was_empty = False
         with self._changed:
-            while self._is_wanted and size:  # an empty one adds no content, and no limit would count it
-                was_empty = not (self._waiting or self._file.unread_bytes)
-                if self._keep(piece, size):
-                    break
+            while self._is_wanted and size and not (has_memory := self._has_memory) and not self._has_file:
                 if self._client_is_behind and not self.waits_for_client:
                     self.waits_for_client = True
                     self._post(self.job)
@@ -101,19 +104,39 @@ class WorkerSource:
             self.waits_for_client = False
             if not self._is_wanted:
                 raise Disconnected("the client is gone; what is left of the response cannot be delivered")
-        if was_empty:
-            self._post(self.job)
-
-    def _keep(self, piece: bytes, size: int) -> bool:
-        """Keep a piece in memory or in the file; return whether there was room."""
-        file = self._file
-        if file.unread_bytes:
-            return file.add(piece)
-        if self._waiting_bytes <= self._max_memory_bytes:
+            if not size:
+                return True  # it adds no content, and no limit would count it
+            if not has_memory:
+                self._file.is_in_use = True
+                return False
+            was_empty = not self._waiting
             self._waiting.append(piece)
             self._waiting_bytes += size
-            return True
-        return self._client_is_behind and file.add(piece)
+        if was_empty:
+            self._post(self.job)
+        return True
+
+    def _keep_in_file(self, piece: bytes) -> bool:
+        """Write a piece to the file; return whether that was possible."""
+        is_written = self._file.write(piece)
+        with self._changed:
+            was_empty = not (self._waiting or self._file.unread_bytes)
+            self._file.is_in_use = False
+            if not self._is_wanted:
+                self._file.close()
+            elif is_written:
+                self._file.added_bytes += len(piece)
+        if was_empty:
+            self._post(self.job)
+        return is_written
+
+    @property
+    def _has_memory(self) -> bool:
+        return not self._file.unread_bytes and self._waiting_bytes <= self._max_memory_bytes
+
+    @property
+    def _has_file(self) -> bool:
+        return (self._client_is_behind or self._file.unread_bytes > 0) and not self._file.is_full
 
     # In the engine
 
@@ -162,35 +185,37 @@ class WorkerSource:
 class PieceFile:
     """Bytes in a temporary file, first in, first out. The file is there only while it has unread bytes.
 
-    Its size is what was added since it was empty the last time. `WorkerSource` holds its lock around each call.
+    `write` belongs to the worker, which sets `is_in_use` before and adds to `added_bytes` after it, under the lock of
+    `WorkerSource`. That lock is held around all other methods.
     """
 
-    __slots__ = ("_added_bytes", "_file", "_max_bytes", "_taken_bytes")
+    __slots__ = ("_file", "_max_bytes", "_taken_bytes", "added_bytes", "is_in_use")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._file: BinaryIO | None = None
-        self._added_bytes = 0
         self._taken_bytes = 0
+        self.added_bytes = 0
+        """The size of the file: what was added since it was empty the last time."""
+        self.is_in_use = False
+        """The worker writes: the file must not be closed."""
 
     @property
     def unread_bytes(self) -> int:
         """How many bytes were added and not taken."""
-        return self._added_bytes - self._taken_bytes
+        return self.added_bytes - self._taken_bytes
 
     @property
     def is_full(self) -> bool:
         """Whether nothing can be added until all of it was taken."""
-        return self._added_bytes >= self._max_bytes
+        return self.added_bytes >= self._max_bytes
 
-    def add(self, piece: bytes) -> bool:
-        """Append a piece, if the file is not full; return whether it was. After an error of the disk it is full."""
-        if self.is_full:
-            return False
+    def write(self, piece: bytes) -> bool:
+        """Write a piece behind the others; return whether it was written. After an error of the disk it is full."""
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="h1core-", buffering=0)  # noqa: SIM115 - outlives this call
-            left, at = memoryview(piece).cast("B"), self._added_bytes
+            left, at = memoryview(piece), self.added_bytes
             while left:
                 written = os.pwrite(self._file.fileno(), left, at)
                 left, at = left[written:], at + written
@@ -198,7 +223,6 @@ class PieceFile:
             logger.error("a response cannot be kept in a file, its worker waits for the client: %s", error)
             self._max_bytes = 0
             return False
-        self._added_bytes = at
         return True
 
     def take(self) -> bytes:
@@ -213,8 +237,10 @@ class PieceFile:
         return data
 
     def close(self) -> None:
-        """Drop everything. Never raises."""
-        self._added_bytes = self._taken_bytes = 0
+        """Drop everything, unless the worker writes: then it calls this again, if nothing is wanted. Never raises."""
+        if self.is_in_use:
+            return
+        self.added_bytes = self._taken_bytes = 0
         file, self._file = self._file, None
         if file is not None:
             file.close()  # unbuffered: there is nothing to flush

@@ -86,7 +86,7 @@ def of_session(session: Session, world: World) -> Iterator[tuple[str, int, int]]
         most = world.largest_piece
         yield "bytes of a response wait in memory", source._waiting_bytes, limits.max_output_bytes + most
         file = source._file
-        yield "bytes of a response are in a file", file._added_bytes, limits.max_spooled_response_bytes + most
+        yield "bytes of a response are in a file", file.added_bytes, limits.max_spooled_response_bytes + most
     if session.exchange is not None:
         waiting = sum(len(event.data) for event in session.exchange._inbox if type(event) is Data)
         yield "bytes wait for a coroutine", waiting, limits.max_buffer_bytes + world.read_ahead_bytes

@@ -197,4 +197,62 @@ def test_the_file_is_where_the_system_keeps_temporary_files(tmp_path: Path, monk
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     source = make_source()
     fill(source)
-    assert not source._file.add(b"x"), "there is no such folder"
+    assert not source._file.write(b"x"), "there is no such folder"
+
+
+class SlowDisk:
+    """Makes the worker wait inside of a write."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.writes, self.goes_on = threading.Event(), threading.Event()
+        self._write = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self.write)
+
+    def write(self, descriptor: int, data: memoryview, offset: int) -> int:
+        self.writes.set()
+        assert self.goes_on.wait(PATIENCE_S)
+        return self._write(descriptor, data, offset)
+
+
+def test_the_engine_does_not_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_source()
+    disk = SlowDisk(monkeypatch)
+    fill(source)
+    worker = in_worker(source.put, b"1" * 50)
+    assert disk.writes.wait(PATIENCE_S)
+    assert take_all(source) == b"0" * 11
+    assert source.next_piece() is PENDING
+    source.client_is_behind()
+    disk.goes_on.set()
+    worker.join(PATIENCE_S)
+    assert take_all(source) == b"1" * 50
+
+
+def test_a_file_that_is_read_out_while_it_is_written_to_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_source()
+    fill(source)
+    source.put(b"1" * 50)
+    disk = SlowDisk(monkeypatch)
+    worker = in_worker(source.put, b"2" * 20)
+    assert disk.writes.wait(PATIENCE_S)
+    assert take_all(source) == b"0" * 11 + b"1" * 50
+    disk.goes_on.set()
+    worker.join(PATIENCE_S)
+    assert take_all(source) == b"2" * 20
+
+
+def test_a_file_is_closed_only_after_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the write might go to another file, which has got its descriptor."""
+    before = open_files()
+    source = make_source()
+    disk = SlowDisk(monkeypatch)
+    fill(source)
+    worker = in_worker(source.put, b"1" * 50)
+    assert disk.writes.wait(PATIENCE_S)
+    source.close()
+    assert open_files() == before + 1
+    disk.goes_on.set()
+    worker.join(PATIENCE_S)
+    assert open_files() == before
+    with pytest.raises(Disconnected):
+        source.put(b"2")
