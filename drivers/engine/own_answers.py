@@ -118,16 +118,13 @@ def _unanswered(session: "Session") -> Request | None:
     exchange = session.exchange
     if exchange is not None and not exchange.is_complete:
         return exchange.request
-    if session.job is not None:
-        return session.job.request
-    return None if session.collector is None else session.collector.request
+    holder = session.job or session.collector
+    return holder.request if holder else None
 
 
 def _current(session: "Session") -> Request | None:
     """The request whose response is not complete, or not written."""
-    request = _unanswered(session)
-    if request is None and session.exchange is not None:
-        request = session.exchange.request
+    request = _unanswered(session) or (session.exchange.request if session.exchange else None)
     if request is None and session.answered is not None:
         method, target, version = session.answered
         request = Request(method, target, (), version=version)

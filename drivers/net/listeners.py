@@ -2,8 +2,7 @@
 
 A server binds its addresses first, so that one that is in use is known at once, and listens when the application has
 started: until then connections are refused, as a readiness probe expects. Both raise only `LocalError`, whose text
-names the address and says what to do. The options of accepted sockets
-(TCP_NODELAY) are set in acceptor.py.
+names the address and says what to do. The options of accepted sockets (TCP_NODELAY) are set in acceptor.py.
 """
 
 import errno
