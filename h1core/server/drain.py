@@ -32,13 +32,15 @@ class Drain:
     connection any more, such as a handler that never returns.
     """
 
-    __slots__ = ("_step", "_stream_timeout_s", "_timeout_s", "deadline_at", "next_step_at", "streams_are_cut")
+    __slots__ = ("_late_at", "_step", "_stream_timeout_s", "_timeout_s", "deadline_at", "next_step_at", "streams_are_cut")
 
     def __init__(self, drain_timeout: float, stream_drain_timeout: float) -> None:
         self._timeout_s = drain_timeout
         # Half: they must have time to end before everything is reset.
         self._stream_timeout_s = min(stream_drain_timeout, drain_timeout / 2)
         self._step = StreamStep.TELL
+        self._late_at: float | None = None
+        """When streams must be told that have begun between TELL and CUT, or None."""
         self.next_step_at: float | None = None
         """The instant at which `stream_step` returns something, or None."""
         self.streams_are_cut = False
@@ -61,14 +63,17 @@ class Drain:
         if step is StreamStep.TELL:
             self._step, self.next_step_at = StreamStep.CUT, now + SILENCE_S
         else:
-            self._step, self.next_step_at = StreamStep.TELL, None
+            self._step, self.next_step_at, self._late_at = StreamStep.TELL, self._late_at, None
             self.streams_are_cut = True
         return step
 
     def stream_begins(self, now: float) -> None:
         """Note that a streamed response begins: in a drain it has its time from now on."""
-        if self.streams_are_cut and self.next_step_at is None:
-            self.next_step_at = now + self._stream_timeout_s
+        must_end_at = now + self._stream_timeout_s
+        if self._step is StreamStep.CUT and self._late_at is None:
+            self._late_at = must_end_at
+        elif self.streams_are_cut and self.next_step_at is None:
+            self.next_step_at = must_end_at
 
     def phase(self, in_flight: int) -> Phase:
         """The phase, with `in_flight` open connections and applications that run without one."""

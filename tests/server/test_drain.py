@@ -49,6 +49,18 @@ def test_streams_that_begin_in_a_drain_are_told_in_their_turn() -> None:
     assert [drain.stream_step(at) for at in (111.875, 112.0, 113.0)] == [None, StreamStep.TELL, StreamStep.CUT]
 
 
+def test_streams_that_begin_between_the_two_steps_are_told_too() -> None:
+    drain = Drain(30.0, 5.0)
+    assert drain.begin(100.0)
+    assert drain.stream_step(105.0) is StreamStep.TELL
+    drain.stream_begins(105.25)
+    drain.stream_begins(105.375)
+    assert drain.stream_step(105.5) is StreamStep.CUT
+    assert drain.next_step_at == 110.25
+    assert [drain.stream_step(at) for at in (110.125, 110.25, 111.0)] == [None, StreamStep.TELL, StreamStep.CUT]
+    assert drain.next_step_at is None
+
+
 def test_streams_have_half_of_a_short_drain() -> None:
     drain = Drain(4.0, 5.0)
     drain.begin(100.0)
