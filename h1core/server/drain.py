@@ -32,7 +32,15 @@ class Drain:
     connection any more, such as a handler that never returns.
     """
 
-    __slots__ = ("_late_at", "_step", "_stream_timeout_s", "_timeout_s", "deadline_at", "next_step_at", "streams_are_cut")
+    __slots__ = (
+        "_late_at",
+        "_step",
+        "_stream_timeout_s",
+        "_timeout_s",
+        "deadline_at",
+        "next_step_at",
+        "streams_are_cut",
+    )
 
     def __init__(self, drain_timeout: float, stream_drain_timeout: float) -> None:
         self._timeout_s = drain_timeout
