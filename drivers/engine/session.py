@@ -281,6 +281,8 @@ class Session(Responding):
             except Exception as error:  # noqa: BLE001 - logged in cut
                 self.cut(error)
             engine.wake()
+        elif engine.core.waits_for_room:
+            engine.accept_again()
 
     def _waits_for_background(self) -> bool:
         """Whether the next request must wait for a coroutine that runs on after its response; else detach that."""

@@ -1,12 +1,15 @@
 """At `max_connections` an idle connection makes room for a newcomer, and a line says so."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import trio
 
-from h1core import CloseReason
-from h1core.testing import MemoryClient
+from h1core import CloseReason, Limits
+from h1core.testing import Client, MemoryClient
 
 from ..wire import statuses
 from .world import GET, MakeWorld, World
@@ -105,3 +108,25 @@ def test_a_connection_that_made_room_says_why(make_world: MakeWorld) -> None:
     world.connect(GET)
     world.tick(2)
     assert conn.close_reason is CloseReason.MADE_ROOM
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+def test_a_connection_makes_room_when_its_application_is_through(driver: str) -> None:
+    sleep = asyncio.sleep if driver == "asyncio" else trio.sleep
+
+    async def works_on(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+        await sleep(float(scope["path"][1:]))
+
+    with Client(works_on, driver=driver, limits=Limits(max_connections=1)) as client:
+        for seconds in (20, 5):  # one coroutine may run on without its connection, and this is the second
+            peer = client.connect()
+            peer.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % seconds)
+            assert peer.answer().status == 204
+        newcomer = client.connect()
+        newcomer.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.wait(4.5)
+        assert newcomer.answers() == []
+        client.wait(1)
+        assert newcomer.answer().status == 204
