@@ -24,6 +24,7 @@ from h1core.events import (
     TimedOut,
 )
 from h1core.http1.conn import Conn
+from h1core.http1.hop_fields import LeftOut
 from h1core.http1.state import CloseReason, Disposition, State
 from h1core.http1.timers import Timer
 
@@ -41,6 +42,7 @@ __all__ = [
     "FileSlice",
     "Headers",
     "InformationalResponse",
+    "LeftOut",
     "Limits",
     "LocalError",
     "RefuseReason",

@@ -164,12 +164,19 @@ class Response:
 
     `Conn.send` takes bytes-like bodies and None; a handler may also return an iterable of bytes, which its driver
     streams, and an async handler an async one. Framing, Date and Connection are added where needed; names are sent as
-    given.
+    given, values without surrounding white space.
     """
 
     status: int
     headers: Headers = ()
     body: bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes] | None = b""
+
+    reason: bytes | None = None
+    """The reason phrase, without control bytes; None for the registered one of the status. RFC 9112 §4."""
+
+    def with_body(self, body: bytes | bytearray | memoryview | Iterable[bytes] | None) -> "Response":
+        """The same response with another body."""
+        return Response(self.status, self.headers, body, self.reason)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 VOCABULARY = "errors config events bounded_dict addresses"
 PARTS = (
     VOCABULARY + " http1.timers http1.state http1.date http1.grammar http1.buffer http1.connection_field http1.output "
-    "http1.fields http1.head http1.framing http1.request_head http1.head_cache http1.body http1.writer http1.lifecycle"
+    "http1.fields http1.head http1.statuses http1.hop_fields http1.framing http1.request_head http1.head_cache "
+    "http1.body http1.writer http1.lifecycle"
 )
 CONN = PARTS + " http1 http1.receiving http1.conn"
 CORE = CONN + " app.* server.* h1core"
@@ -41,22 +42,25 @@ MAY_IMPORT = {
     "http1.grammar": "",
     "http1.buffer": "",
     "http1.connection_field": "",
+    "http1.hop_fields": "",
+    "http1.statuses": "",
     "http1.output": "errors events",
     "http1.fields": "errors bounded_dict http1.grammar",
     "http1.head": "errors config events http1.grammar http1.fields",
-    "http1.framing": "errors config http1.grammar",
+    "http1.framing": "errors config http1.grammar http1.statuses",
     "http1.request_head": "errors config events http1.connection_field http1.fields http1.head http1.framing",
     "http1.head_cache": (
         "errors config events bounded_dict http1.grammar http1.fields http1.framing http1.request_head"
     ),
     "http1.body": "errors config http1.grammar http1.fields http1.head",
     "http1.writer": (
-        "errors events bounded_dict http1.state http1.grammar http1.connection_field http1.output http1.framing"
+        "errors events bounded_dict http1.state http1.statuses http1.grammar http1.connection_field http1.hop_fields "
+        "http1.output http1.framing"
     ),
     "http1.lifecycle": "errors config events http1.state http1.timers http1.buffer http1.output",
     "http1.receiving": PARTS,
     "http1.conn": PARTS + " http1.receiving",
-    "app.*": "errors events bounded_dict app.*",
+    "app.*": "errors events bounded_dict http1.statuses app.*",
     "server.*": PARTS + " http1.conn server.*",
     "h1core": PARTS + " http1.conn app.exchange server.*",
     "testing.*": CORE + " testing.*",
@@ -97,8 +101,8 @@ IMPURE_ALLOWED: dict[str, tuple[frozenset[str], str]] = {
 MAX_MODULE_LINES = 600
 MAX_DRIVER_LINES = 400
 MAX_HOST_LINES = 300
-MAX_LINES_OF_DRIVERS = 5300
-"""4300 with three hosts, and what holds no worker and ends streams in a drain."""
+MAX_LINES_OF_DRIVERS = 5400
+"""4300 with three hosts; 1000 for what holds no worker and ends streams in a drain; 100 for what applications say."""
 MAX_FUNCTION_LINES = 90
 
 WAIVER = re.compile(

@@ -17,12 +17,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from h1core.addresses import Address, InheritedAddress, parse_address
-from h1core.app.interface import App, check_interface, interface_of
+from h1core.app.interface import App
 from h1core.app.lifespan import StartupFailed
 from h1core.config import SUMMARIES, Limits, Timeouts
 from h1core.errors import LocalError
 
-from ..app_interface import handler_of, runs_on_a_loop
+from ..app_interface import choose_interface, handler_of, runs_on_a_loop
 from ..engine.options import Options
 from ..net.listeners import CannotListen, bind, close_listener, describe
 from .app_loader import AppFailed, call_factory, load
@@ -194,15 +194,11 @@ def _plan(options: argparse.Namespace, at_exit: ExitStack) -> tuple[Plan, Callab
     addresses = [parse_address(text) for text in options.bind or [DEFAULT_ADDRESS]]
     limits, timeouts = _bounds(options)
     app = call_factory(load(options.app), options.app) if options.factory else load(options.app)
-    if options.interface == "auto":
-        interface = interface_of(app)
-    else:
-        interface = options.interface
-        check_interface(app, interface)
+    at_exit.enter_context(log_to_stderr(options.log_level))  # after the application was imported: what it set stays
+    interface = choose_interface(app, options.interface)
     threads = _threads(options.threads, interface)
     handler = handler_of(app, interface, threads=threads, root_path=options.root_path)
     make_server = _driver(options.driver, handler)
-    at_exit.enter_context(log_to_stderr(options.log_level))  # after the application was imported: what it set stays
     server_options = Options(limits=limits, timeouts=timeouts, threads=threads, access_log=options.access_log)
     plan = Plan(handler, _bind(addresses, at_exit), options.loop, server_options)
     return plan, make_server

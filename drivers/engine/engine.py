@@ -46,7 +46,7 @@ from .exchange import EngineExchange
 from .host import Host
 from .make_room import make_room
 from .options import MAX_WAIT_S
-from .own_answers import OwnAnswers
+from .own_answers import OwnAnswers, say_left_out
 from .pool import Pool, Workers
 from .request_body import BodySpool
 from .runners import CoroutineRunner, InlineRunner, WorkerRunner
@@ -107,6 +107,7 @@ class Engine:
             wall_clock=wall_clock,
             upgrades=handler.upgrades if isinstance(handler, StreamingHandler) else (),
             workers=0 if runs_coroutines else threads,
+            on_left_out=say_left_out,
         )
         self.own_answers = OwnAnswers(self)
         self.selector: Selector = selector or default_selector()

@@ -316,7 +316,7 @@ class EngineExchange(Exchange):
             response, _ = first_part(self.request, response)
         try:
             if type(response.body) is not bytes:
-                response = Response(response.status, response.headers, own_copy(response.body))
+                response = response.with_body(own_copy(response.body))
             session.conn.send(response)
         except LocalError:
             if session.conn.state in OVER:

@@ -1,10 +1,15 @@
-"""The log of what the server answers or cuts by itself, without the application: one line each, and few in a flood."""
+"""The log of what the server does by itself, without the application.
+
+It answers and cuts: one line each, and few in a flood. And it leaves out of responses what is not an application's to
+say: one line for each kind, once in a process.
+"""
 
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from h1core.app.reply import address_text, quoted_line
 from h1core.events import Closed, Refused, Request, TimedOut
+from h1core.http1.hop_fields import LeftOut
 from h1core.http1.state import CloseReason, State
 from h1core.http1.timers import Timer
 
@@ -106,6 +111,16 @@ class OwnAnswers:
         if next_deadline is not None and next_deadline < engine.deadline_at:
             engine.deadline_at = next_deadline
             engine.wake()
+
+
+_said: Final[set[LeftOut]] = set()
+
+
+def say_left_out(what: LeftOut) -> None:
+    """Write the line for something in a response that is not sent, unless this process has written it before."""
+    if what not in _said:
+        _said.add(what)
+        logger.warning("not sent, though the application gave it (said once): %s", what.value)
 
 
 def line_of(request: Request) -> RequestLine:

@@ -40,7 +40,7 @@ def send_first(conn: Conn, request: Request, first: Response) -> Response:
     try:
         if first.body is not None and type(first.body) is not bytes:
             # A copy: its owner may use the buffer again before it is written.
-            first = Response(first.status, first.headers, own_copy(first.body))
+            first = first.with_body(own_copy(first.body))
         conn.send(first)
     except Exception as error:  # noqa: BLE001 - its headers may run code; logged in failure_response
         first = failure_response(request, error)

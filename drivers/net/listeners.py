@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TypeAlias, assert_never
@@ -71,7 +72,7 @@ def bind(address: Address) -> socket.socket:
         case TcpAddress():
             sock = _bind_tcp(address)
         case UnixAddress():
-            sock = _bind_unix(address)
+            sock = _bind_abstract(address) if address.path.startswith("@") else _bind_unix(address)
         case InheritedAddress():
             sock = _adopt_inherited(address)
         case _:
@@ -117,6 +118,16 @@ def _bind(sock: socket.socket, sockaddr: tuple[object, ...] | str) -> socket.soc
         sock.close()
         raise
     return sock
+
+
+def _bind_abstract(address: UnixAddress) -> socket.socket:
+    """Bind a name of Linux's own, which is no file and goes with its socket (unix(7)). Its text begins with an @."""
+    if sys.platform != "linux":
+        raise LocalError(f"cannot listen on {address}: only Linux has abstract sockets; name a file")
+    try:
+        return _bind(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), f"\0{address.path[1:]}")
+    except OSError as error:
+        raise _cannot_listen(address, error) from None
 
 
 def _bind_unix(address: UnixAddress) -> socket.socket:

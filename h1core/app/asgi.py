@@ -6,9 +6,11 @@ Theory
 response is one `Response`, and an application that fails between the two still gets a 500. `Exchange` does the rest:
 backpressure, 100 Continue, and noticing that a client has disconnected.
 
-The declared version is 2.3, but one rule of 2.4 is kept: `send` to a disconnected client raises an OSError. With "2.4",
-Starlette relies on `send` to notice that a client has disconnected, and no longer calls `receive` for it; a stream that
-waits for its next event would then go on without its client until there is an event.
+Whatever version is declared, `send` to a disconnected client raises an OSError, as 2.4 requires. With "2.4", Starlette
+relies on that to notice that a client has disconnected, and no longer calls `receive` for it; a stream that waits for
+its next event would then go on without its client until there is an event. So a request without a body is told "2.3".
+With "2.3" Starlette receives in a second task while a response streams, and that task would take the body from an
+application that streams it back. So a request with a body is told "2.4".
 """
 
 import inspect
@@ -29,6 +31,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]  # frameworks have types of their own for the three
 
 SPEC_VERSION: Final = "2.3"
+SPEC_VERSION_WITH_BODY: Final = "2.4"
 
 METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
@@ -121,7 +124,10 @@ class AsgiHandler(StreamingHandler):
         endpoints = request.endpoints
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+            "asgi": {
+                "version": "3.0",
+                "spec_version": SPEC_VERSION if request.end_stream else SPEC_VERSION_WITH_BODY,
+            },
             "http_version": "1.0" if request.version == b"1.0" else "1.1",
             "method": METHODS.get(request.method) or request.method.decode("ascii").upper(),
             "scheme": endpoints.scheme,
@@ -211,9 +217,12 @@ class _Channel:
                 try:
                     if not self._exchange.respond(start):
                         await self._exchange.flush()
-                except (Disconnected, LocalError) as error:
+                except LocalError:
                     self.phase = STARTED
-                    await self._recover(error, start, COMPLETE)
+                    raise
+                except Disconnected as error:
+                    self.phase = STARTED
+                    raise self._client_left(error) from None
         elif kind == "http.response.trailers":
             await self._take_trailers(message)
         elif kind == "http.response.early_hint":
@@ -273,18 +282,16 @@ class _Channel:
                 await self._exchange.send_last(event)
             else:
                 await self._exchange.send(event)
-        except (Disconnected, LocalError) as error:
+        except LocalError:
             self.phase = before
-            await self._recover(error, event, phase)
+            raise
+        except Disconnected as error:
+            self.phase = before
+            raise self._client_left(error) from None
 
-    async def _recover(self, error: Disconnected | LocalError, event: Sendable, phase: Phase) -> None:
-        """Send a response again without `transfer-encoding: chunked`, or raise the error for the application."""
-        if isinstance(error, Disconnected):
-            self.has_left = True
-            raise ClientLeft(str(error)) from None
-        if type(event) is not Response or not _drop_chunked(event):
-            raise error
-        await self._deliver(event, phase)
+    def _client_left(self, error: Disconnected) -> ClientLeft:
+        self.has_left = True
+        return ClientLeft(str(error))
 
     def _refuse(self, kind: str) -> NoReturn:
         raise LocalError(f"{kind} is out of turn: {EXPECTED[self.phase]}")
@@ -303,16 +310,3 @@ def _as_fields(headers: object, where: str) -> Headers:
     if not isinstance(headers, Iterable) or isinstance(headers, (str, bytes, dict)):
         raise LocalError(f"the headers of {where} are pairs (name, value) of bytes, not {headers!r}")
     return list(headers)
-
-
-def _drop_chunked(response: Response) -> bool:
-    """Remove `transfer-encoding: chunked`, because the server chooses the framing. Returns whether there was any."""
-    kept = [
-        field
-        for field in response.headers
-        if bytes(field[0]).lower() != b"transfer-encoding" or bytes(field[1]).lower() != b"chunked"
-    ]
-    if len(kept) == len(response.headers):
-        return False
-    response.headers = kept
-    return True

@@ -20,6 +20,7 @@ from typing import Any
 
 from h1core.app.handler import AsyncHandler, FileBody, close_pieces, first_part
 from h1core.events import Data, EndOfMessage, Request, Response, Sendable
+from h1core.http1.statuses import WITHOUT_CONTENT
 
 
 class Exchange(ABC):
@@ -158,12 +159,12 @@ async def _send_pieces(exchange: Exchange, first: Response, pieces: Iterator[byt
 async def _send_async(exchange: Exchange, response: Response, pieces: AsyncIterator[bytes]) -> None:
     """The same for an async iterator, which is closed at the end."""
     try:
-        if exchange.request.method == b"HEAD":
-            await exchange.send(Response(response.status, response.headers))
+        if exchange.request.method == b"HEAD" or response.status in WITHOUT_CONTENT:
+            await exchange.send(response.with_body(b""))
             return
         end: list[bytes] = []
         piece: Any = await anext(pieces, end)
-        await exchange.send(Response(response.status, response.headers, None))
+        await exchange.send(response.with_body(None))
         while piece is not end:
             await exchange.send(Data(piece))
             piece = await anext(pieces, end)

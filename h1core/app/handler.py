@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, Protocol, TypeAlias
 
 from h1core.errors import LocalError
 from h1core.events import FileSlice, Request, Response
+from h1core.http1.statuses import WITHOUT_CONTENT
 
 FILE_BLOCK_BYTES: Final = 64 * 1024
 
@@ -147,6 +148,7 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
     """What to send first of a handler's response, and the pieces of body that follow it, or None.
 
     A handler answers HEAD like GET, so the body is removed here, and its length declared if known (RFC 9110 §9.3.2).
+    The pieces of a response that has no content are not asked for.
     Raises LocalError when `response` is not a Response, or its body cannot be sent.
     """
     if type(response) is not Response:
@@ -154,20 +156,21 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
     body: object = response.body
     if isinstance(body, (bytes, bytearray, memoryview)):
         if request.method == b"HEAD" and body:
-            return Response(response.status, _with_length(response, memoryview(body).nbytes)), None
+            headers = _with_length(response, memoryview(body).nbytes)
+            return Response(response.status, headers, reason=response.reason), None
         return response, None
     if isinstance(body, WholeBody | FileBody):
         size = len(body.data) if isinstance(body, WholeBody) else body.size
-        response = Response(response.status, _with_length(response, size), body)
+        response = Response(response.status, _with_length(response, size), body, response.reason)
     if isinstance(body, str) or not isinstance(body, Iterable):
         raise LocalError(f"a handler's body is bytes or an iterable of bytes, not {type(body).__name__}")
-    if request.method == b"HEAD":
+    if request.method == b"HEAD" or response.status in WITHOUT_CONTENT:
         close_pieces(body)
-        return Response(response.status, response.headers), None
+        return response.with_body(b""), None
     pieces = iter(body)
     if pieces is not body and hasattr(body, "close"):
         pieces = _Pieces(pieces, body)
-    return Response(response.status, response.headers, None), pieces
+    return response.with_body(None), pieces
 
 
 class _Pieces:
@@ -194,9 +197,9 @@ class _Pieces:
 
 
 def _with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes]]:
-    """The headers of a response, with its Content-Length unless they have framing already."""
+    """The headers of a response, with its Content-Length unless they have one already, or it has no content."""
     headers = list(response.headers)
-    if not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers):
+    if response.status not in WITHOUT_CONTENT and not any(name.lower() == b"content-length" for name, _ in headers):
         headers.append((b"content-length", b"%d" % body_bytes))
     return headers
 

@@ -26,13 +26,16 @@ CALLS: Final[dict[Interface, tuple[str, ...]]] = {
 def interface_of(app: App) -> Interface:
     """The interface of an application, by the number of its required arguments: 1 handler, 2 WSGI, 3 ASGI.
 
-    Raises LocalError when that is unclear; its message names the option `--interface`.
+    Of a wrapper its own arguments count; if it takes any, those of what it wraps. Raises LocalError when that is
+    unclear; its message names the option `--interface`.
     """
     try:
-        parameters = inspect.signature(app).parameters.values()
+        parameters = _own_parameters(app)
+        if takes_more(app) and not _required(parameters):
+            parameters = list(inspect.signature(app).parameters.values())
     except (TypeError, ValueError):
         raise _unclear("its parameters cannot be seen") from None
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    required = _required(parameters)
     if any(p.kind is p.KEYWORD_ONLY for p in required):
         raise _unclear("it needs an argument by keyword")
     if not required:
@@ -52,6 +55,26 @@ def interface_of(app: App) -> Interface:
     return interface
 
 
+def takes_more(app: App) -> bool:
+    """Whether an application could be called with more arguments than it requires, so that its interface is a guess.
+
+    Such are wrappers whose signature `functools.wraps` has borrowed, as Werkzeug and WebOb make them.
+    """
+    try:
+        return any(p.kind is p.VAR_POSITIONAL for p in _own_parameters(app))
+    except (TypeError, ValueError):
+        return False
+
+
+def _own_parameters(app: App) -> list[inspect.Parameter]:
+    """The parameters of an application itself, not of what it wraps. Raises TypeError or ValueError."""
+    return list(inspect.signature(app, follow_wrapped=False).parameters.values())
+
+
+def _required(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
 def _without_arguments(app: App, takes_any: bool) -> str:
     """What an application that can be called without arguments probably is, for the error message."""
     if takes_any:
@@ -68,7 +91,7 @@ def check_interface(app: App, interface: Interface) -> None:
     """
     arguments = CALLS[interface]
     try:
-        signature = inspect.signature(app)
+        signature = inspect.signature(app, follow_wrapped=False)
     except (TypeError, ValueError):  # it has no visible signature
         return
     try:

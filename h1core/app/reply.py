@@ -25,7 +25,7 @@ def split_reply(request: Request, response: Response) -> Reply:
     `response` is not a Response, and what the body raises.
     """
     if type(response) is Response and request.method != b"HEAD" and type(response.body) is WholeBody:
-        return Response(response.status, response.headers, response.body.data), response.body, NOTHING_TAKEN
+        return response.with_body(response.body.data), response.body, NOTHING_TAKEN
     first, pieces = first_part(request, response)
     if pieces is None or type(pieces) is FileBody:
         return first, pieces, NOTHING_TAKEN

@@ -14,6 +14,7 @@ the driver at the end of the response.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from io import SEEK_SET
 from itertools import chain
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 from wsgiref.types import ErrorStream, WSGIApplication
@@ -23,6 +24,7 @@ from h1core.app.wsgi_environ import EnvironMaker
 from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError
 from h1core.events import Request, Response
+from h1core.http1.statuses import NO_LENGTH, PHRASES, WITHOUT_CONTENT
 
 Field: TypeAlias = tuple[bytes, bytes]
 
@@ -48,17 +50,6 @@ class _Errors(NamedTuple):
     unfinished: Unfinished
 
 
-BODILESS: Final = frozenset({204, 205, 304})
-"""Final statuses without content; content that an application gives all the same is not sent, as for HEAD."""
-
-LENGTHLESS: Final = frozenset({204, 205})
-"""Those that must not have a Content-Length, or only 0 (RFC 9110 §8.6, §15.3.6). Django gives every response one."""
-
-# PEP 3333 forbids these to applications, by reference to RFC 2616 §13.5.1.
-HOP_BY_HOP: Final = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
-)
-
 SMALL_BODY_BYTES: Final = 64 * 1024
 """Up to this size the blocks of a list are joined, and sent as one."""
 
@@ -82,8 +73,8 @@ _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 _fields: BoundedDict[tuple[str, str], Field | int] = BoundedDict(MAX_CACHED)
 """Fields that were found valid before, Content-Length as a number; bounded, and without secrets."""
 
-_statuses: BoundedDict[str, int] = BoundedDict(MAX_CACHED)
-"""The same for status lines."""
+_statuses: BoundedDict[str, tuple[int, bytes | None]] = BoundedDict(MAX_CACHED)
+"""The same for status lines: the status, and the reason phrase if it is another than the registered one."""
 
 
 def wsgi_handler(
@@ -156,6 +147,23 @@ class FileWrapper:
             raise StopIteration
         return block
 
+    # For frameworks that answer a Range: they skip what is before it.
+
+    def seekable(self) -> bool:
+        """Whether the file can be read from any place."""
+        seekable = getattr(self.file, "seekable", None)
+        return seekable is not None and bool(seekable())
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """Go to a place in the file. Raises what its `seek` raises."""
+        at: int = self.file.seek(offset, whence)
+        return at
+
+    def tell(self) -> int:
+        """The place in the file. Raises what its `tell` raises."""
+        at: int = self.file.tell()
+        return at
+
     def close(self) -> None:
         """Close the file, if it can be."""
         close_pieces(self.file)
@@ -172,6 +180,7 @@ class _Call:
         "_is_head",
         "_kept",
         "_length",
+        "_reason",
         "_status",
         "_writer",
         "_written_bytes",
@@ -185,6 +194,7 @@ class _Call:
         self._written_bytes = 0
         """Bytes that the application has written, unless the response has no body. With a writer they are sent."""
         self._status = 0  # none yet
+        self._reason: bytes | None = None
         self._fields: list[Field] = []
         self._length = UNDECLARED
         self._head_is_final = False
@@ -196,7 +206,7 @@ class _Call:
     def start_response(
         self,
         status: str,
-        response_headers: list[tuple[str, str]],
+        response_headers: Iterable[tuple[str, str]],
         exc_info: Any = None,  # what sys.exc_info() gives
     ) -> Callable[[bytes], None]:
         """Set status and headers, or with `exc_info` replace them. Returns `write`. Raises LocalError."""
@@ -209,13 +219,16 @@ class _Call:
         elif self._status:
             raise LocalError("start_response was called before; only exc_info allows for calling it again")
         try:
-            code = _statuses.get(status) or _status_code(status)
-            if not isinstance(response_headers, list):
-                raise LocalError(f"headers are a list of tuples (name, value), not {type(response_headers).__name__}")
+            start = _statuses.get(status) or _parse_status(status)
+        except TypeError:  # it is not hashable, so not a str
+            _raise_wrong_status(status)
+        if type(response_headers) is not list:
+            response_headers = _as_list(response_headers)
+        try:
             self._take_fields(response_headers)
-        except TypeError:  # something in it is not hashable, so not a str, or not a tuple of two str
-            _raise_wrong_types(status, response_headers)
-        self._status = code
+        except TypeError:  # a pair is not hashable: a list, or something in it
+            self._take_fields(_hashable(response_headers))
+        self._status, self._reason = start
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -224,7 +237,7 @@ class _Call:
             raise LocalError(f"write takes bytes, not {type(data).__name__}")
         if not data:
             return
-        if self._is_head or self._status in BODILESS:
+        if self._is_head or self._status in WITHOUT_CONTENT:
             self._head_is_final = True
             self._kept = [data]  # not sent, but it shows that there is a body
             return
@@ -256,10 +269,10 @@ class _Call:
                 field = _new_field(pair)
             if type(field) is tuple:
                 fields.append(field)
-            elif length == UNDECLARED:
+            elif length in (UNDECLARED, field):
                 length = field  # type: ignore[assignment]  # mypy does not see that it is no tuple
             else:
-                raise LocalError("the header Content-Length may stand once in a response")
+                raise LocalError("a response has one Content-Length, not two that differ")
         self._fields = fields
         self._length = length
 
@@ -271,20 +284,20 @@ class _Call:
             return self._listed(result)
         self._blocks = blocks = _Blocks(result, self._kept, self._errors)
         if self._written_bytes and self._writer is not None:
-            return Response(self._status, (), blocks)
+            return Response(self._status, (), blocks)  # the head is sent
         try:
             first = blocks.take_first_block()
             self._check_started()
-            if not first or self._status in BODILESS:
+            if not first or self._status in WITHOUT_CONTENT:
                 blocks.close()
-                return self._whole(b"")
+                return self._whole(first)
         except BaseException:
             blocks.close()
             raise
         self._head_is_final = True
         size = len(first)
         if self._length == size or (self._length == UNDECLARED and not self._kept and _is_single(result)):
-            return Response(self._status, self._fields, WholeBody(first, blocks.finish))
+            return self._with_body(WholeBody(first, blocks.finish))
         blocks.put_back(first)
         return self._streamed(blocks)
 
@@ -300,7 +313,7 @@ class _Call:
 
         The application's file is closed at once, in the thread that has opened it: the body has its own.
         """
-        may_send = self._status and not self._head_is_final and self._status not in BODILESS
+        may_send = self._status and not self._head_is_final and self._status not in WITHOUT_CONTENT
         body = as_file(result.file) if may_send else None
         if body is None:
             return self.response(result)
@@ -312,7 +325,7 @@ class _Call:
         if self._length != UNDECLARED:
             body.size = min(body.size, self._length)
             self._add_length()
-        return Response(self._status, self._fields, body)
+        return self._with_body(body)
 
     def _listed(self, blocks: list[bytes] | tuple[bytes, ...]) -> Response:
         """The response for a list or tuple of blocks: the length is known."""
@@ -325,7 +338,7 @@ class _Call:
         for block in blocks:
             _check_block(block)
         size = sum(map(len, blocks))
-        if size <= SMALL_BODY_BYTES or self._status in BODILESS:
+        if size <= SMALL_BODY_BYTES or self._status in WITHOUT_CONTENT:
             return self._whole(b"".join(blocks))
         if self._length == UNDECLARED:
             self._length = size
@@ -334,16 +347,17 @@ class _Call:
     def _whole(self, body: bytes) -> Response:
         """A complete response. The server adds its length, unless the application has set another."""
         status = self._status
-        if status in BODILESS:
-            body = b""
-        if self._length not in (UNDECLARED, len(body)) and status not in LENGTHLESS:
-            self._add_length()
-        return Response(status, self._fields, body)
+        if self._length != UNDECLARED and (self._length != len(body) or status == 304) and status not in NO_LENGTH:
+            self._add_length()  # of a 304 it is that of the content which was not sent
+        return Response(status, self._fields, body, self._reason)
 
     def _streamed(self, blocks: Iterator[bytes] | None) -> Response:
         if self._length != UNDECLARED:
             self._add_length()
-        return Response(self._status, self._fields, blocks)
+        return self._with_body(blocks)
+
+    def _with_body(self, body: bytes | Iterable[bytes] | None) -> Response:
+        return Response(self._status, self._fields, body, self._reason)
 
     def _add_length(self) -> None:
         self._fields.append((b"content-length", b"%d" % self._length))
@@ -438,20 +452,37 @@ def _check_block(block: object) -> None:
         raise LocalError(f"each block of a WSGI body is bytes, not {type(block).__name__}{hint}")
 
 
-def _status_code(status: str) -> int:
-    """The number of a status line. Raises LocalError."""
+def _parse_status(status: str) -> tuple[int, bytes | None]:
+    """The number of a status line, and its reason phrase if that is not the registered one. Raises LocalError."""
     if not isinstance(status, str):
-        _raise_wrong_types(status, [])
+        _raise_wrong_status(status)
     if status.encode("latin-1", "replace").translate(None, _CONTROLS).decode("latin-1") != status:
         raise LocalError(f"a status has no control bytes, and none but latin-1 characters: {status!r}")
-    code = status[:3]
-    if not (len(code) == 3 and code.isascii() and code.isdigit() and status[3:4] == " " and status[4:].strip()):
+    code, space, phrase = status.partition(" ")
+    if not (len(code) == 3 and code.isascii() and code.isdigit()):
         raise LocalError(f"a status is three digits, a space and a reason, as in '200 OK', not {status!r}")
     if not "200" <= code <= "599":
         raise LocalError(f"a WSGI application answers with a final status, from 200 to 599, not {status!r}")
+    has_own_phrase = space and phrase != PHRASES.get(int(code))
+    start = int(code), phrase.encode("latin-1") if has_own_phrase else None
     if len(status) <= MAX_CACHED_CHARACTERS:
-        _statuses[status] = int(code)
-    return int(code)
+        _statuses[status] = start
+    return start
+
+
+def _as_list(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers in another iterable than a list. Raises LocalError."""
+    if isinstance(headers, (str, bytes, dict)) or not isinstance(headers, Iterable):
+        raise LocalError(f"headers are a list of tuples (name, value), not {type(headers).__name__}")
+    return list(headers)
+
+
+def _hashable(headers: list[Any]) -> list[tuple[str, str]]:
+    """Headers of which some are lists instead of tuples. Raises LocalError for anything else that is no pair of str."""
+    pairs = [tuple(pair) if isinstance(pair, list) else pair for pair in headers]
+    for pair in pairs:
+        _encoded(pair)
+    return pairs
 
 
 def _new_field(pair: tuple[str, str]) -> Field | int:
@@ -459,9 +490,8 @@ def _new_field(pair: tuple[str, str]) -> Field | int:
     field: Field | int = _encoded(pair)
     name, value = pair
     lower = name.lower()
-    if lower in HOP_BY_HOP:
-        raise LocalError(f"the header {name} is the server's to send, not an application's (PEP 3333)")
     if lower == "content-length":
+        value = value.strip(" \t")
         if not (value.isdecimal() and len(value) <= MAX_LENGTH_DIGITS):
             raise LocalError(f"Content-Length must be one decimal number, not {value!r}")
         field = int(value)
@@ -473,7 +503,7 @@ def _new_field(pair: tuple[str, str]) -> Field | int:
 def _encoded(pair: Any) -> Field:
     """A field as bytes. Raises LocalError."""
     if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str)):
-        _raise_wrong_types("", [pair])
+        raise LocalError(f"a header is a tuple of two str, (name, value), not {pair!r}")
     name, value = pair
     try:
         encoded = name.encode("ascii"), value.encode("latin-1")
@@ -488,11 +518,5 @@ def _encoded(pair: Any) -> Field:
     return encoded
 
 
-def _raise_wrong_types(status: object, headers: list[Any]) -> NoReturn:
-    """Raise the LocalError that names the argument of start_response with a wrong type."""
-    if not isinstance(status, str):
-        raise LocalError(f"a status is a str, as in '200 OK', not {status!r}") from None
-    for pair in headers:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise LocalError(f"a header is a tuple of two str, (name, value), not {pair!r}") from None
-    raise LocalError("start_response takes a str and a list of tuples of two str") from None
+def _raise_wrong_status(status: object) -> NoReturn:
+    raise LocalError(f"a status is a str, as in '200 OK', not {status!r}") from None

@@ -23,10 +23,12 @@ from h1core.events import (
 from h1core.http1 import writer
 from h1core.http1.buffer import ReceiveBuffer
 from h1core.http1.date import DateField
+from h1core.http1.hop_fields import LeftOut
 from h1core.http1.lifecycle import CLOSED, ENDING, HEAD, STREAMS
 from h1core.http1.output import SMALL_BYTES, Buffer, as_buffer
 from h1core.http1.receiving import CONTINUE_OWED, DUPLEX, HANDLING, PAUSED, READING, RECEIVING, Receiving
 from h1core.http1.state import TABLE, CloseReason, Disposition, State, Step
+from h1core.http1.statuses import WITHOUT_CONTENT
 from h1core.http1.timers import NEVER
 from h1core.http1.writer import whole_head
 
@@ -55,12 +57,13 @@ class Conn(Receiving):
     `clock() -> float` gives seconds that never go back. `wall_clock() -> float` gives seconds since 1970 for the Date
     field; a `DateField` may be given in its place to share it. `upgrades` names the protocols that the caller can
     change to, lower-case; `b"connect"` stands for tunnels, and without it a CONNECT is refused. `buffer` is what
-    `release_buffer` of an earlier connection with the same limits returned.
+    `release_buffer` of an earlier connection with the same limits returned. `on_left_out` is called with a `LeftOut`
+    for each thing in a response that is not sent, because the server says it or nobody may; it must not raise.
 
     Time is linear in the bytes of the input, however they are split. Memory: see `Limits.connection_bytes`.
     """
 
-    __slots__ = ("_body_writer",)
+    __slots__ = ("_body_writer", "_on_left_out")
 
     def __init__(
         self,
@@ -71,11 +74,13 @@ class Conn(Receiving):
         wall_clock: Callable[[], float] | DateField | None = None,
         upgrades: Container[bytes] = (),
         buffer: ReceiveBuffer | None = None,
+        on_left_out: writer.OnLeftOut = writer.ignore_left_out,
     ) -> None:
         date = wall_clock if isinstance(wall_clock, DateField) else DateField(wall_clock)
         super().__init__(limits or Limits(), timeouts or Timeouts(), clock, date, upgrades, buffer)
         # The response in progress
         self._body_writer: writer.BodyWriter | None = None
+        self._on_left_out = on_left_out
 
     # In from the application
 
@@ -87,7 +92,8 @@ class Conn(Receiving):
         parsed: call `next_events`. Buffers are queued, not copied; leave them unchanged until they are sent.
 
         Raises LocalError, with nothing queued, for: an event out of turn; a field or status that may not be sent; two
-        framings; more or less body than Content-Length says; a body for HEAD, 204 or 304.
+        framings; more or less body than Content-Length says; a body for HEAD. The content of a 204, 205 or 304, and
+        fields that concern the connection only, are left out; `Connection: close` is obeyed.
         """
         now = self._clock()
         if type(event) is Response:
@@ -202,6 +208,9 @@ class Conn(Receiving):
         if type(body) is not bytes:
             body = as_buffer(body)
         size = len(body)
+        has_too_much = size and response.status in WITHOUT_CONTENT and self._method != b"HEAD"
+        if has_too_much:
+            body, size = b"", 0
         if self._state is HANDLING and self._protocol is None:  # ordinary
             after = AFTER_RESPONSE
             close_reason = self._close_reason
@@ -209,9 +218,11 @@ class Conn(Receiving):
             after = self._after(RESPONSE)
             close_reason = self._why_close(response)
         head, self._close_reason = whole_head(
-            response, size, self._method, self._version, close_reason, self._date.line(now)
+            response, size, self._method, self._version, close_reason, self._date.line(now), self._on_left_out
         )
         # Nothing is raised from here on.
+        if has_too_much:
+            self._on_left_out(LeftOut.CONTENT)
         self._state = after
         out = self._out
         if not out.size:
@@ -232,11 +243,11 @@ class Conn(Receiving):
         """Queue the head of a streamed response."""
         after = self._after(RESPONSE_HEAD)
         head, framing, self._close_reason = writer.streamed_head(
-            response, self._method, self._version, self._why_close(response), self._date.line(now)
+            response, self._method, self._version, self._why_close(response), self._date.line(now), self._on_left_out
         )
         # Nothing is raised from here on.
         self._state = after
-        self._body_writer = writer.BodyWriter(framing)
+        self._body_writer = writer.BodyWriter(framing, self._on_left_out)
         self._queue(head, now)
         if after is DUPLEX and self._demand is CONTINUE_OWED:
             self._give_up_body()

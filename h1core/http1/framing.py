@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from h1core.config import Limits
 from h1core.errors import LocalError, RefuseReason
 from h1core.http1 import grammar
+from h1core.http1.statuses import WITHOUT_CONTENT
 
 
 class Kind(IntEnum):
@@ -23,6 +24,8 @@ class Kind(IntEnum):
     """The last chunk and its trailer section."""
     UNTIL_CLOSE = 3
     """The end of the connection; responses to HTTP/1.0 only."""
+    FORBIDDEN = 4
+    """The status allows for no content: what the caller gives is left out."""
 
 
 class Framing(NamedTuple):
@@ -34,11 +37,9 @@ class Framing(NamedTuple):
 
 LENGTH: Final = Kind.LENGTH
 NO_BODY: Final = Framing(Kind.NONE)
+FORBIDDEN: Final = Framing(Kind.FORBIDDEN)
 CHUNKED: Final = Framing(Kind.CHUNKED)
 UNTIL_CLOSE: Final = Framing(Kind.UNTIL_CLOSE)
-
-UNUSUAL_FRAMING: Final = frozenset({204, 205, 304})
-"""Final statuses whose responses are not simply framed by the length of their body."""
 
 MAX_LENGTH_DIGITS: Final = 18
 """Digits of a Content-Length that are converted; more exceed any limit, and int() raises for too many (h11 #181)."""
@@ -89,24 +90,20 @@ def response_framing(
     """Decide how the body of a final response is framed. RFC 9112 §6.3, §6.1; step numbers are the RFC's.
 
     `control` has the caller's `content-length` and `transfer-encoding`, `body_bytes` the size of a body given whole, or
-    None for a streamed one. Raises LocalError when the caller's fields contradict each other, the body, the status or
-    the request.
+    None for a streamed one. A `transfer-encoding` of `chunked` changes nothing; without any other, nobody could read
+    the body. Raises LocalError when the fields contradict that, the body or the request.
     """
     length = control.get(b"content-length")
     coding = control.get(b"transfer-encoding")
     declared = None if length is None else _declared_length(length)
-    if coding is not None:
-        _check_coding(coding, length, version, body_bytes)
-    bodiless = status in (204, 304) or method == b"HEAD"  # step 1
-    if bodiless:
-        if status == 204 and (length is not None or coding is not None):
-            raise LocalError("a 204 response has neither Content-Length nor Transfer-Encoding; leave them out")
+    if coding is not None and coding.lower() not in (b"chunked", b"identity"):
+        raise LocalError(f"the only transfer coding is chunked, not {coding!r}; leave Transfer-Encoding out")
+    if method == b"HEAD":  # step 1
         if body_bytes:
-            what = "a response to HEAD" if method == b"HEAD" else f"a {status} response"
-            raise LocalError(f"{what} has no body; send it with body=b''")
+            raise LocalError("a response to HEAD has no body; send it with body=b''")
         return NO_BODY
-    if status == 205 and (body_bytes or body_bytes is None):
-        raise LocalError("a 205 response has no content (RFC 9110 §15.3.6); send it with body=b''")
+    if status in WITHOUT_CONTENT:  # step 1; a 205 "MUST NOT generate content" (RFC 9110 §15.3.6)
+        return FORBIDDEN
     if body_bytes is not None:
         if declared is not None and declared != body_bytes:
             raise LocalError(f"Content-Length says {declared} and the body has {body_bytes} bytes; leave the field out")
@@ -120,15 +117,3 @@ def _declared_length(length: bytes) -> int:
     if not grammar.DIGITS.fullmatch(length) or len(length) > MAX_LENGTH_DIGITS:
         raise LocalError(f"Content-Length must be one decimal number, not {length!r}")
     return int(length)
-
-
-def _check_coding(coding: bytes, length: bytes | None, version: bytes, body_bytes: int | None) -> None:
-    """Raise LocalError unless the caller's Transfer-Encoding is what would be chosen anyway."""
-    if length is not None:
-        raise LocalError("a response has Content-Length or Transfer-Encoding, not both; leave Transfer-Encoding out")
-    if coding.lower() != b"chunked":
-        raise LocalError(f"the only transfer coding is chunked, not {coding!r}; leave Transfer-Encoding out")
-    if version == b"1.0":
-        raise LocalError("an HTTP/1.0 client knows no Transfer-Encoding; leave it out and the framing is chosen")
-    if body_bytes is not None:
-        raise LocalError("a body given whole goes with its length; leave Transfer-Encoding out")

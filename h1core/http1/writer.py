@@ -2,11 +2,10 @@
 
 Everything from the caller is checked before a byte is queued, so a response is queued whole or not at all. What is
 never sent: a control byte in a name, a value or a reason (CVE-2020-7695, CVE-2025-67724), two framings, and a body
-where none is allowed.
+where none is allowed. What is the server's to say is left out, and the caller's `on_left_out` is told (hop_fields.py).
 """
 
-from collections.abc import Iterable
-from http import HTTPStatus
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from h1core.bounded_dict import BoundedDict
@@ -14,38 +13,45 @@ from h1core.errors import LocalError, RefuseReason
 from h1core.events import FileSlice, Headers, InformationalResponse, Response
 from h1core.http1 import grammar
 from h1core.http1.connection_field import NO_OPTIONS, options
-from h1core.http1.framing import UNUSUAL_FRAMING, Framing, Kind, response_framing
+from h1core.http1.framing import Framing, Kind, response_framing
+from h1core.http1.hop_fields import CONNECTION, HOP_FIELDS, UPGRADE, LeftOut
 from h1core.http1.output import SMALL_BYTES, Buffer
 from h1core.http1.state import CloseReason
+from h1core.http1.statuses import NO_LENGTH, PHRASES, WITHOUT_CONTENT
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
-CONTROL_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
-"""Fields of a response that h1core adds itself when the caller does not."""
+CONTROL_FIELDS: Final = frozenset({b"content-length", CONNECTION, b"date", *HOP_FIELDS})
+"""Fields of a response that h1core adds itself when the caller does not, or leaves out."""
+
+OnLeftOut: TypeAlias = Callable[[LeftOut], None]
+
+
+def ignore_left_out(what: LeftOut) -> None:
+    """Do nothing about it."""
+
 
 UNCACHED_FIELDS: Final = frozenset({b"set-cookie", b"etag", b"location", b"authorization"})
 """Fields that carry a secret, or a value that is rarely repeated."""
+
+LISTS: Final = frozenset({CONNECTION, *HOP_FIELDS} - {b"transfer-encoding"})
+"""Fields that may stand in several lines, which are one list (RFC 9110 §5.3)."""
 
 MAX_CACHED_FIELDS: Final = 1024
 MAX_CACHED_FIELD_BYTES: Final = 256
 MAX_CACHED_STARTS: Final = 256
 MAX_CACHED_START_BYTES: Final = 1024
 
-_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
-    # RFC 9110's names, which the standard library has only since 3.13.
-    413: "Content Too Large",
-    414: "URI Too Long",
-    416: "Range Not Satisfiable",
-    422: "Unprocessable Content",
-}
 _STATUS_LINES: Final = {
-    status: f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii") for status, phrase in _PHRASES.items() if status >= 200
+    status: f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii") for status, phrase in PHRASES.items() if status >= 200
 }
 
 
 class EncodedField(NamedTuple):
-    """One valid field: its line with CR LF; its name in lower case if it is a control field, else empty; its value."""
+    """One valid field: its line with CR LF, empty if it is not sent as it is; its name in lower case if it is a control
+    field, else empty; its value.
+    """
 
     line: bytes
     control: bytes
@@ -55,7 +61,7 @@ class EncodedField(NamedTuple):
 _remembered: BoundedDict[tuple[bytes, bytes], EncodedField] = BoundedDict(MAX_CACHED_FIELDS)
 """Fields that were found valid before; bounded and without secrets, like the tables in head_cache.py."""
 
-_StartKey: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
+_StartKey: TypeAlias = tuple[int, bytes | None, tuple[tuple[bytes, bytes], ...]]
 
 
 class _Start:
@@ -73,8 +79,8 @@ class _Start:
 
 
 _starts: BoundedDict[_StartKey, _Start] = BoundedDict(MAX_CACHED_STARTS)
-"""Status and fields → their lines, of whole heads whose fields are all in `_remembered`, and whose only control field,
-if any, is a Content-Length that is right. At most 256, of at most 1 KiB."""
+"""Status, reason and fields → their lines, of whole heads whose fields are all in `_remembered`, and whose only control
+field, if any, is a Content-Length that is right. At most 256, of at most 1 KiB."""
 
 
 def whole_head(
@@ -84,18 +90,20 @@ def whole_head(
     version: bytes,
     close_reason: CloseReason | None,
     date_line: bytes,
+    on_left_out: OnLeftOut = ignore_left_out,
 ) -> tuple[bytes, CloseReason | None]:
     """Encode the head of a final response whose body is given whole, to a request of `method` and `version`.
 
-    `close_reason` is why the connection ends anyway, or None. Returns the head, and why the connection ends after this
-    response, if it does. Raises LocalError for anything that may not be sent.
+    `close_reason` is why the connection ends anyway, or None. The body of a status without content is not given here.
+    Returns the head, and why the connection ends after this response, if it does. Raises LocalError for anything that
+    may not be sent.
     """
     status = response.status
     headers = response.headers
     if type(headers) is list:
         headers = tuple(headers)
     try:
-        start = _starts.get((status, headers)) if type(headers) is tuple else None
+        start = _starts.get((status, response.reason, headers)) if type(headers) is tuple else None
     except TypeError:  # not hashable: a list in it, or a bytearray
         start = None
     if start is not None and method != b"HEAD" and start.declared_bytes in (None, body_bytes):
@@ -111,18 +119,18 @@ def whole_head(
             head = b"%bconnection: keep-alive\r\n\r\n" % head[:-2]
         return head, close_reason
     was_known = _are_remembered(headers)
-    parts = [_STATUS_LINES.get(status) or _status_line(status)]
+    parts = [_status_line(status, response.reason)]
     control = _encode_fields(headers, parts)
-    has_body = True
+    has_length = True
     is_plain = not control or control == {b"content-length": b"%d" % body_bytes}
-    if was_known and is_plain and status not in UNUSUAL_FRAMING:
+    if was_known and is_plain and status not in WITHOUT_CONTENT:
         start = _Start(b"".join(parts), body_bytes if control else None)
-        _remember_start((status, tuple(headers)), start)
-    if not is_plain or status in UNUSUAL_FRAMING or method == b"HEAD":  # for any other, response_framing says the same
-        has_body = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
-    if has_body and b"content-length" not in control:
+        _remember_start((status, response.reason, tuple(headers)), start)
+    if not is_plain or status in WITHOUT_CONTENT or method == b"HEAD":  # for any other, response_framing says the same
+        has_length = response_framing(status, method, version, control, body_bytes).kind is Kind.LENGTH
+    if has_length and b"content-length" not in control:
         parts.append(b"content-length: %d\r\n" % body_bytes)
-    return _finish_head(parts, control, version, close_reason, date_line)
+    return _finish_head(status, parts, control, version, close_reason, date_line, on_left_out)
 
 
 def _are_remembered(headers: Headers) -> bool:
@@ -140,43 +148,80 @@ def _remember_start(key: _StartKey, start: _Start) -> None:
 
 
 def streamed_head(
-    response: Response, method: bytes, version: bytes, close_reason: CloseReason | None, date_line: bytes
+    response: Response,
+    method: bytes,
+    version: bytes,
+    close_reason: CloseReason | None,
+    date_line: bytes,
+    on_left_out: OnLeftOut = ignore_left_out,
 ) -> tuple[bytes, Framing, CloseReason | None]:
     """Encode the head of a final response whose body follows; like `whole_head`, and returns the framing, too."""
     status = response.status
-    lines = [_STATUS_LINES.get(status) or _status_line(status)]
+    lines = [_status_line(status, response.reason)]
     control = _encode_fields(response.headers, lines)
     framing = response_framing(status, method, version, control, None)
-    if framing.kind is Kind.CHUNKED and b"transfer-encoding" not in control:
+    if framing.kind is Kind.CHUNKED:
         lines.append(b"transfer-encoding: chunked\r\n")
     elif framing.kind is Kind.UNTIL_CLOSE:
         close_reason = close_reason or CloseReason.CLOSE_DELIMITED
-    head, close_reason = _finish_head(lines, control, version, close_reason, date_line)
+    head, close_reason = _finish_head(status, lines, control, version, close_reason, date_line, on_left_out)
     return head, framing, close_reason
 
 
-def _status_line(status: object) -> bytes:
-    """The status line of a final response without a registered phrase. Raises LocalError."""
+def _status_line(status: object, reason: object) -> bytes:
+    """The status line of a final response. Raises LocalError. RFC 9112 §4."""
+    if reason is None and type(status) is int and status in _STATUS_LINES:
+        return _STATUS_LINES[status]
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise LocalError(f"a final status is a whole number from 200 to 599, not {status!r}")
-    return b"HTTP/1.1 %d \r\n" % status
+    if reason is None:
+        return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    if type(reason) is not bytes or reason.translate(None, grammar.FIELD_VALUE_BYTES):
+        raise LocalError(f"a reason phrase is bytes without control bytes, CR and LF least of all, not {reason!r}")
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 def _finish_head(
-    lines: list[bytes], control: dict[bytes, bytes], version: bytes, close_reason: CloseReason | None, date_line: bytes
+    status: int,
+    lines: list[bytes],
+    control: dict[bytes, bytes],
+    version: bytes,
+    close_reason: CloseReason | None,
+    date_line: bytes,
+    on_left_out: OnLeftOut,
 ) -> tuple[bytes, CloseReason | None]:
-    """Add Date, Connection and the empty line."""
+    """Add Date, the one Connection field and the empty line, and tell what was left out."""
+    if status in NO_LENGTH:
+        _set_no_length(status, lines, control, on_left_out)
     if date_line and b"date" not in control:
         lines.append(date_line)
-    said = options(control[b"connection"]) if b"connection" in control else NO_OPTIONS
+    said = options(control[CONNECTION]) if CONNECTION in control else NO_OPTIONS
     if b"close" in said:
         close_reason = close_reason or CloseReason.APPLICATION_ASKED
-    elif close_reason is not None:
-        lines.append(b"connection: close\r\n")
-    elif version == b"1.0" and b"keep-alive" not in said:
-        lines.append(b"connection: keep-alive\r\n")
+    ours = [b"close"] if close_reason is not None else [b"keep-alive"] if version == b"1.0" else []
+    offers = status == 426 and UPGRADE in control  # such a response names the protocols (RFC 9110 §15.5.22)
+    if offers:
+        lines.append(b"upgrade: %b\r\n" % control[UPGRADE])
+        ours.append(UPGRADE)
+    if ours:
+        lines.append(b"connection: %b\r\n" % b", ".join(ours))
     lines.append(b"\r\n")
+    if not said <= {b"close", *ours}:
+        on_left_out(LeftOut.CONNECTION)
+    for name in control:
+        if name in HOP_FIELDS and not (offers and name == UPGRADE):
+            on_left_out(HOP_FIELDS[name])
     return b"".join(lines), close_reason
+
+
+def _set_no_length(status: int, lines: list[bytes], control: dict[bytes, bytes], on_left_out: OnLeftOut) -> None:
+    """Leave out the Content-Length of a response without content; a 205 says 0 all the same (RFC 9110 §15.3.6)."""
+    if b"content-length" in control:
+        lines[1:] = [line for line in lines[1:] if line[:15].lower() != b"content-length:"]
+        if status == 204 or control[b"content-length"] != b"0":
+            on_left_out(LeftOut.LENGTH)
+    if status == 205:
+        lines.append(b"content-length: 0\r\n")
 
 
 def _encode_fields(headers: Headers, lines: list[bytes]) -> dict[bytes, bytes]:
@@ -193,14 +238,16 @@ def _encode_fields(headers: Headers, lines: list[bytes]) -> dict[bytes, bytes]:
         except TypeError:  # a list, or a bytearray in the pair
             encoded = None
         line, name, value = encoded or _encode_field(pair)
-        lines.append(line)
         if name:
             if name not in control:
                 control[name] = value
-            elif name == b"connection":
+            elif name in LISTS:
                 control[name] += b", " + value
+            elif control[name] == value:
+                continue
             else:
                 raise LocalError(f"the field {name.decode()} may stand once in a response")
+        lines.append(line)
     return control
 
 
@@ -217,8 +264,10 @@ def _encode_field(pair: tuple[bytes, bytes]) -> EncodedField:
     if value.translate(None, grammar.FIELD_VALUE_BYTES):
         raise LocalError(f"a header value has no control bytes, CR and LF least of all (RFC 9110 §5.5): {value!r}")
     lower = name.lower()
-    encoded = EncodedField(b"%b: %b\r\n" % (name, value), lower if lower in CONTROL_FIELDS else b"", value)
-    if len(encoded.line) <= MAX_CACHED_FIELD_BYTES and lower not in UNCACHED_FIELDS:
+    sent = value.strip(b" \t")  # a recipient does the same (RFC 9110 §5.5)
+    line = b"" if lower == CONNECTION or lower in HOP_FIELDS else b"%b: %b\r\n" % (name, sent)
+    encoded = EncodedField(line, lower if lower in CONTROL_FIELDS else b"", sent)
+    if len(name) + len(value) <= MAX_CACHED_FIELD_BYTES and lower not in UNCACHED_FIELDS:
         _remembered[(name, value)] = encoded
     return encoded
 
@@ -230,7 +279,7 @@ def informational_head(response: InformationalResponse) -> bytes:
         raise LocalError(f"an interim status is a whole number from 100 to 199, not {status!r}")
     if status == 101:
         raise LocalError("101 hands the connection over: call Conn.switch_protocols")
-    return _bodiless_head(status, response.headers, "an interim response", may_steer=False)
+    return _bodiless_head(status, response.headers, "an interim response")
 
 
 def switch_head(protocol: bytes, headers: Headers, date_line: bytes) -> bytes:
@@ -246,15 +295,15 @@ def _bodiless_head(
     what: str,
     first_lines: bytes = b"",
     date_line: bytes = b"",
-    may_steer: bool = True,
 ) -> bytes:
-    """Encode a head without a body. Raises LocalError for fields that declare one."""
-    lines = [f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii"), first_lines]
+    """Encode a head without a body. Raises LocalError for fields that declare one.
+
+    `first_lines` say all that there is to say of the connection; such fields of the caller are left out.
+    """
+    lines = [f"HTTP/1.1 {status:d} {PHRASES.get(status, '')}\r\n".encode("ascii"), first_lines]
     control = _encode_fields(headers, lines)
     if b"content-length" in control or b"transfer-encoding" in control:
         raise LocalError(f"{what} has no body, so neither Content-Length nor Transfer-Encoding")
-    if b"connection" in control and not may_steer:
-        raise LocalError(f"{what} says nothing of the connection; leave Connection to the final one")
     if date_line and b"date" not in control:
         lines.append(date_line)
     lines.append(b"\r\n")
@@ -268,11 +317,12 @@ class BodyWriter:
     nothing has changed.
     """
 
-    __slots__ = ("_kind", "_left")
+    __slots__ = ("_kind", "_left", "_on_left_out")
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: Framing, on_left_out: OnLeftOut = ignore_left_out) -> None:
         self._kind = framing.kind
         self._left = framing.length
+        self._on_left_out = on_left_out
 
     @property
     def shows_its_end(self) -> bool:
@@ -297,8 +347,11 @@ class BodyWriter:
                 return [b"".join((line, data, b"\r\n"))]
             case Kind.UNTIL_CLOSE:
                 return [data]
+            case Kind.FORBIDDEN:
+                self._on_left_out(LeftOut.CONTENT)
+                return []
             case Kind.NONE:
-                raise LocalError("this response has no body (HEAD, 204 or 304); send EndOfMessage")
+                raise LocalError("a response to HEAD has no body; send EndOfMessage")
 
     def end(self, trailers: Headers) -> list[Buffer]:
         """Encode the end. Trailers are sent only in a chunked body (RFC 9112 §7.1.2 lets them be dropped)."""
@@ -317,7 +370,9 @@ def _last_chunk(trailers: Headers) -> bytes:
         return LAST_CHUNK
     lines = [b"0\r\n"]
     if _encode_fields(trailers, lines):
-        raise LocalError("framing, Connection and Date do not stand in a trailer section (RFC 9110 §6.5.1)")
+        raise LocalError(
+            "framing, Date and what concerns the connection do not stand in a trailer section (RFC 9110 §6.5.1)"
+        )
     return b"".join((*lines, b"\r\n"))
 
 

@@ -13,6 +13,7 @@ from h1core.http1.conn import Conn
 from h1core.http1.date import DateField
 from h1core.http1.state import CloseReason
 from h1core.http1.timers import NEVER
+from h1core.http1.writer import OnLeftOut, ignore_left_out
 from h1core.server.admission import Admission
 from h1core.server.backlog import Backlog
 from h1core.server.deadlines import DeadlineIndex
@@ -33,8 +34,8 @@ class ServerCore:
       `drain_deadline`, `due_connections`, `stream_step`, `backlog.overdue`, `held_workers.overdue`, `log_limit`,
       `phase`, `connections`.
 
-    `clock`, `wall_clock` and `upgrades` are as in `Conn`, and are passed to each connection. `workers` is the number of
-    worker threads, 0 without a pool.
+    `clock`, `wall_clock`, `upgrades` and `on_left_out` are as in `Conn`, and are passed to each connection. `workers`
+    is the number of worker threads, 0 without a pool.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class ServerCore:
         wall_clock: Callable[[], float] | None = None,
         upgrades: Container[bytes] = (),
         workers: int = 0,
+        on_left_out: OnLeftOut = ignore_left_out,
     ) -> None:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self._clock = clock
         self._date = DateField(wall_clock)
         self._upgrades = upgrades
+        self._on_left_out = on_left_out
         self._admission = Admission(self.limits.max_connections)
         self._deadlines = DeadlineIndex[Conn]()
         self.look_at: Mapping[Conn, float] = self._deadlines.look_at
@@ -80,6 +83,7 @@ class ServerCore:
             wall_clock=self._date,
             upgrades=self._upgrades,
             buffer=self._spare_buffers.pop() if self._spare_buffers else None,
+            on_left_out=self._on_left_out,
         )
         self._connections[conn] = None
         if self._drain.deadline_at != NEVER:

@@ -73,10 +73,33 @@ def test_head_gets_what_get_would_have_got_without_the_body(body: bytes, length:
     assert response.headers == [TYPE], "the handler may use its lists again"
 
 
-@pytest.mark.parametrize("field", [(b"Content-Length", b"5"), (b"transfer-encoding", b"chunked")])
-def test_head_keeps_the_framing_that_the_handler_gave(field: tuple[bytes, bytes]) -> None:
-    head, _ = first_part(HEAD, Response(200, [field], b"hello"))
-    assert list(head.headers) == [field]
+def test_head_keeps_the_length_that_the_handler_gave() -> None:
+    head, _ = first_part(HEAD, Response(200, [(b"Content-Length", b"5")], b"hello"))
+    assert list(head.headers) == [(b"Content-Length", b"5")]
+
+
+class Closes:
+    """Pieces that note when they are closed."""
+
+    def __init__(self, pieces: Iterator[bytes], closed: list[bool]) -> None:
+        self._pieces = pieces
+        self._closed = closed
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        self._closed.append(True)
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_the_pieces_of_a_response_without_content_are_not_asked_for(status: int) -> None:
+    pieces = iter([b"asked for"])
+    closed: list[bool] = []
+    first, rest = first_part(GET, Response(status, [TYPE], Closes(pieces, closed), b"Why"))
+    assert first == Response(status, [TYPE], b"", b"Why")
+    assert rest is None
+    assert (list(pieces), closed) == ([b"asked for"], [True])
 
 
 def test_head_without_a_body_is_passed_on() -> None:

@@ -152,7 +152,7 @@ REQUESTS = [
     ),
     Row(
         "the application asks for the end",
-        (Send(GET + GET), Gets(lines(b"HTTP/1.1 200 OK", b"Connection: close", b"content-length: 2", DATE) + b"ok")),
+        (Send(GET + GET), Gets(lines(b"HTTP/1.1 200 OK", b"content-length: 2", DATE, b"connection: close") + b"ok")),
         lingers(CloseReason.APPLICATION_ASKED),
         responds(200, (b"Connection", b"close"), body=b"ok"),
     ),

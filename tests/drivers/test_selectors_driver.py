@@ -328,11 +328,11 @@ def test_a_handler_that_raises_is_a_500_and_a_traceback(
         Response(200, (), "text"),  # type: ignore[arg-type]  # what untyped applications do
         Response(99),
         Response(1000),
-        Response(204, (), b"body"),
         Response(200, [(b"x", b"a\r\nb: c")]),
         Response(200, [("x", "y")]),  # type: ignore[list-item]  # likewise, untyped
-        Response(200, [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")], b"hello"),
-        Response(200, [(b"content-length", b"5")] * 2, [b"hello"]),
+        Response(200, [(b"content-length", b"5"), (b"transfer-encoding", b"gzip")], b"hello"),
+        Response(200, [(b"content-length", b"5"), (b"content-length", b"6")], [b"hello"]),
+        Response(200, reason=b"a\r\nb: c"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

@@ -127,7 +127,10 @@ CODING = (b"Transfer-Encoding", b"chunked")
         (GET, Response(200, [(b"X", b"\x00")]), "a header value has no control bytes"),
         (GET, Response(200, CRLF, None), "a header value has no control bytes"),
         (GET, InformationalResponse(103, CRLF), "a header value has no control bytes"),
-        # O3: a reason cannot be given at all; a status is a number
+        # O3: a reason has no control byte; a status is a number
+        (GET, Response(200, reason=b"OK\r\nX: y"), "a reason phrase is bytes without control bytes"),
+        (GET, Response(200, (), None, b"OK\x00"), "a reason phrase is bytes without control bytes"),
+        (GET, Response(200, reason="OK"), "a reason phrase is bytes"),  # type: ignore[arg-type]  # no bytes
         (GET, Response("200 OK\r\nX: y"), "a final status is a whole number"),  # type: ignore[arg-type]  # no number
         (GET, Response(100), "a final status is a whole number"),
         (GET, InformationalResponse(200), "an interim status is a whole number"),
@@ -141,18 +144,13 @@ CODING = (b"Transfer-Encoding", b"chunked")
         (GET, Request(b"GET", b"/", ()), "Conn.send takes Response"),
         # O5: bodies where none may be
         (HEAD, Response(200, (), b"x"), "a response to HEAD has no body; send it with body=b''"),
-        (GET, Response(204, (), b"x"), "a 204 response has no body; send it with body=b''"),
-        (GET, Response(304, (), b"x"), "a 304 response has no body; send it with body=b''"),
-        (GET, Response(205, (), b"x"), "a 205 response has no content"),
-        (GET, Response(204, [LENGTH]), "a 204 response has neither .* leave them out"),
         (GET, InformationalResponse(103, [LENGTH]), "an interim response has no body"),
         # O6: lengths that are not the body's, and both framings
         (GET, Response(200, [LENGTH], b"four"), "Content-Length says 5 and the body has 4 bytes; leave the field out"),
-        (GET, Response(200, [LENGTH, CODING], None), "not both; leave Transfer-Encoding out"),
-        (GET, Response(200, [LENGTH, LENGTH], None), "the field content-length may stand once"),
-        (GET, Response(200, [CODING, CODING], None), "the field transfer-encoding may stand once"),
+        (GET, Response(200, [LENGTH, (b"content-length", b"4")], None), "the field content-length may stand once"),
+        (GET, Response(200, [CODING, (CODING[0], b"gzip")], None), "the field transfer-encoding may stand once"),
+        (GET, Response(200, [(CODING[0], b"gzip")], None), "the only transfer coding is chunked"),
         (GET, Response(200, [(b"Content-Length", b"+5")], None), "Content-Length must be one decimal number"),
-        (OLD_GET, Response(200, [CODING], None), "an HTTP/1.0 client knows no Transfer-Encoding; leave it out"),
         (POST, Response(200, CRLF), "a header value has no control bytes"),
         (POST, Response(200, CRLF, None), "a header value has no control bytes"),
         (CONNECT, Response(200), r"call Conn\.switch_protocols"),
@@ -175,7 +173,6 @@ def test_what_may_not_be_sent_is_said_and_a_right_answer_goes_out_after_all(
     [
         (Response(200, [LENGTH], None), Data(b"sixsix"), "1 bytes longer than Content-Length said"),
         (Response(200, [LENGTH], None), EndOfMessage(), "5 bytes shorter than Content-Length said; call Conn.abort"),
-        (Response(204, (), None), Data(b"x"), "send EndOfMessage"),
         (STREAMED, Data("text"), "a body is bytes"),  # type: ignore[arg-type]  # no bytes
         (STREAMED, EndOfMessage(CRLF), "a header value has no control bytes"),
         (STREAMED, EndOfMessage([LENGTH]), "do not stand in a trailer section"),

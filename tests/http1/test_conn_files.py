@@ -90,7 +90,7 @@ def test_less_than_was_declared_is_a_mistake() -> None:
 def test_there_is_none_for_head() -> None:
     conn = a_conn()
     play(conn, request("HEAD / HTTP/1.1"), DECLARED)
-    with local_error(conn, "this response has no body"):
+    with local_error(conn, "a response to HEAD has no body"):
         conn.send(PART)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from h1core import CloseReason, InformationalResponse, LocalError, RefuseReason, Response
 from h1core.http1 import writer
-from h1core.http1.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, Kind
+from h1core.http1.framing import CHUNKED, FORBIDDEN, NO_BODY, UNTIL_CLOSE, Framing, Kind
+from h1core.http1.hop_fields import HOP_FIELDS, LeftOut
 from h1core.http1.output import SMALL_BYTES
 from h1core.http1.writer import BodyWriter, informational_head, streamed_head, switch_head, whole_head
 
@@ -40,14 +41,14 @@ def test_the_shortest_head() -> None:
 
 def test_fields_are_sent_as_given_and_ours_behind_them() -> None:
     head = whole(Response(404, [(b"X-A", b" b\t"), (b"X-A", b"\xe4")], b"hello"), date=DATE)[0]
-    lines = b"X-A:  b\t\r\nX-A: \xe4\r\ncontent-length: 5\r\ndate: now\r\n\r\n"
+    lines = b"X-A: b\r\nX-A: \xe4\r\ncontent-length: 5\r\ndate: now\r\n\r\n"
     assert head == b"HTTP/1.1 404 Not Found\r\n" + lines
 
 
 def test_what_the_caller_says_we_do_not_say_again() -> None:
     headers = [(b"Content-Length", b"2"), (b"Date", b"then"), (b"Connection", b"close")]
     head, reason = whole(Response(200, headers, b"hi"), close_reason=None, date=DATE)
-    assert head == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: then\r\nConnection: close\r\n\r\n"
+    assert head == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: then\r\nconnection: close\r\n\r\n"
     assert reason is CloseReason.APPLICATION_ASKED
 
 
@@ -134,8 +135,14 @@ def test_a_tunnel_is_a_plain_200() -> None:
 
 
 def test_an_interim_response_says_nothing_of_the_connection() -> None:
-    with pytest.raises(LocalError, match=r"leave Connection to the final one$"):
-        informational_head(InformationalResponse(103, [(b"A", b"b"), (b"Connection", b"close")]))
+    steering = [(b"Connection", b"close"), (b"Upgrade", b"h2c"), (b"Keep-Alive", b"timeout=5")]
+    said = informational_head(InformationalResponse(103, [(b"A", b"b"), *steering]))
+    assert said == b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"
+
+
+def test_a_switch_says_what_it_must_once() -> None:
+    said = switch_head(b"chat", [(b"Connection", b"Upgrade"), (b"Upgrade", b"chat"), (b"A", b"b")], b"")
+    assert said == b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\nA: b\r\n\r\n"
 
 
 # What may not be said. Each is tried wherever fields are taken.
@@ -206,9 +213,14 @@ def test_what_is_equal_to_a_remembered_field_is_taken_for_it() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding", b"Date"])
-def test_a_field_of_framing_or_date_stands_once(name: bytes) -> None:
+def test_a_field_of_framing_or_date_has_one_value(name: bytes) -> None:
     with pytest.raises(LocalError, match=f"^the field {name.decode().lower()} may stand once in a response$"):
-        head_of((name, b"1"), (name.lower(), b"1"))
+        head_of((name, b"1"), (name.lower(), b"2"))
+
+
+def test_a_value_that_is_given_twice_is_sent_once() -> None:
+    twice = [(b"Content-Length", b"2"), (b"date", b"then"), (b"content-length", b" 2"), (b"Date", b"then")]
+    assert whole(Response(200, twice, b"hi"))[0] == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ndate: then\r\n\r\n"
 
 
 @pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding"])
@@ -257,7 +269,7 @@ def test_a_head_comes_out_the_same_when_it_is_remembered() -> None:
             assert found[0][0].startswith(
                 b"".join([b"HTTP/1.1 200 OK\r\n", *lines, b"content-length: 5\r\ndate: x\r\n"])
             )
-            assert (200, tuple(headers)) in writer._starts
+            assert (200, None, tuple(headers)) in writer._starts
 
 
 def test_a_remembered_head_has_the_length_and_the_date_of_each_response() -> None:
@@ -297,7 +309,7 @@ def test_the_memory_of_heads_is_bounded() -> None:
     long = [(b"X", b"x" * 200)] * (writer.MAX_CACHED_START_BYTES // 200 + 1)
     for _ in range(4):
         writer.whole_head(Response(200, long), 0, b"GET", b"1.1", None, b"")
-    assert (200, tuple(long)) not in writer._starts
+    assert (200, None, tuple(long)) not in writer._starts
 
 
 # Streamed heads.
@@ -307,7 +319,8 @@ def test_the_memory_of_heads_is_bounded() -> None:
     ("version", "headers", "line", "framing", "reason"),
     [
         (b"1.1", [], b"\r\ntransfer-encoding: chunked\r\n", CHUNKED, None),
-        (b"1.1", [(b"Transfer-Encoding", b"chunked")], b"\r\nTransfer-Encoding: chunked\r\n", CHUNKED, None),
+        (b"1.1", [(b"Transfer-Encoding", b"chunked")], b"\r\ntransfer-encoding: chunked\r\n", CHUNKED, None),
+        (b"1.0", [(b"Transfer-Encoding", b"chunked")], b"connection: close", UNTIL_CLOSE, CloseReason.CLOSE_DELIMITED),
         (b"1.1", [(b"Content-Length", b"5")], b"\r\nContent-Length: 5\r\n", Framing(Kind.LENGTH, 5), None),
         (b"1.0", [(b"Content-Length", b"5")], b"\r\nconnection: keep-alive\r\n", Framing(Kind.LENGTH, 5), None),
         (b"1.0", [], b"\r\nconnection: close\r\n", UNTIL_CLOSE, CloseReason.CLOSE_DELIMITED),
@@ -325,7 +338,7 @@ def test_a_streamed_response_says_how_it_is_framed(
 @pytest.mark.parametrize(("status", "method"), [(200, b"HEAD"), (204, b"GET"), (304, b"GET")])
 def test_a_streamed_response_without_a_body_says_nothing_of_one(status: int, method: bytes) -> None:
     head, framing, _ = streamed_head(Response(status, (), None), method, b"1.1", None, b"")
-    assert (head.count(b"\r\n"), framing) == (2, NO_BODY)
+    assert (head.count(b"\r\n"), framing) == (2, NO_BODY if method == b"HEAD" else FORBIDDEN)
 
 
 @pytest.mark.parametrize(("status", "method"), [(200, b"HEAD"), (204, b"GET"), (304, b"GET")])
@@ -406,8 +419,74 @@ def test_a_body_that_ends_with_the_connection_is_sent_as_it_is() -> None:
 
 
 def test_data_where_no_body_is_is_a_mistake() -> None:
-    with pytest.raises(LocalError, match=r"^this response has no body \(HEAD, 204 or 304\); send EndOfMessage$"):
+    with pytest.raises(LocalError, match=r"^a response to HEAD has no body; send EndOfMessage$"):
         BodyWriter(NO_BODY).data(b"x")
+
+
+# What is left out.
+
+
+def left_out_of(response: Response, version: bytes = b"1.1") -> tuple[list[bytes], list[LeftOut]]:
+    """The lines that are sent, without the status line, and what is not sent."""
+    left_out: list[LeftOut] = []
+    head, _ = writer.whole_head(response, 0, b"GET", version, None, b"", left_out.append)
+    return head.split(b"\r\n")[1:-2], left_out
+
+
+@pytest.mark.parametrize(("name", "what"), HOP_FIELDS.items())
+def test_a_field_of_the_connection_is_not_sent_and_told(name: bytes, what: LeftOut) -> None:
+    value = b"chunked" if name == b"transfer-encoding" else b"x"
+    for _ in range(2):  # it is remembered
+        lines, left_out = left_out_of(Response(200, [(b"A", b"b"), (name.title(), value)]))
+        assert (lines, left_out) == ([b"A: b", b"content-length: 0"], [what])
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("value", [b"keep-alive", b"close", b"Close, TE", b"Upgrade", b"", b"x"])
+def test_there_is_at_most_one_connection_field_and_it_is_true(version: bytes, value: bytes) -> None:
+    lines, left_out = left_out_of(Response(200, [(b"Connection", value), (b"connection", value)]), version)
+    closes = b"close" in value.lower()
+    own = b"connection: close" if closes else b"connection: keep-alive" if version == b"1.0" else None
+    assert lines[1:] == ([own] if own else [])
+    is_obeyed = value in (b"", b"close") or (value == b"keep-alive" and version == b"1.0")
+    assert left_out == ([] if is_obeyed else [LeftOut.CONNECTION])
+
+
+def test_an_upgrade_that_is_required_is_named() -> None:
+    fields = [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade")]
+    lines, left_out = left_out_of(Response(426, fields))
+    assert lines[1:] == [b"upgrade: websocket", b"connection: upgrade"]
+    assert left_out == []
+
+
+@pytest.mark.parametrize(
+    ("status", "length", "sent", "left_out"),
+    [
+        (204, b"0", [], [LeftOut.LENGTH]),
+        (204, b"5", [], [LeftOut.LENGTH]),
+        (205, b"0", [b"content-length: 0"], []),
+        (205, b"5", [b"content-length: 0"], [LeftOut.LENGTH]),
+        (304, b"5", [b"Content-Length: 5"], []),
+    ],
+)
+def test_a_status_without_content_has_no_length_of_one(
+    status: int, length: bytes, sent: list[bytes], left_out: list[LeftOut]
+) -> None:
+    assert left_out_of(Response(status, [(b"Content-Length", length)])) == (sent, left_out)
+    assert left_out_of(Response(status))[0] == ([b"content-length: 0"] if status == 205 else [])
+
+
+def test_the_content_of_a_status_without_content_is_left_out() -> None:
+    left_out: list[LeftOut] = []
+    assert BodyWriter(FORBIDDEN, left_out.append).data(b"x") == []
+    assert left_out == [LeftOut.CONTENT]
+    assert BodyWriter(FORBIDDEN).end(()) == []
+
+
+def test_a_reason_is_sent_as_given() -> None:
+    assert whole(Response(299, reason=b"Custom \xe4"))[0].startswith(b"HTTP/1.1 299 Custom \xe4\r\n")
+    assert whole(Response(200, reason=b""))[0].startswith(b"HTTP/1.1 200 \r\n")
+    assert whole(Response(200))[0].startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 # Our own answers.

@@ -1,0 +1,315 @@
+"""What applications say and do (docs/applications.md): served where it can be, and told once, on every host."""
+
+import asyncio
+import functools
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import trio
+from h1core.drivers.app_interface import choose_interface
+from h1core.drivers.asyncio_driver import serve as serve_on_asyncio
+from h1core.drivers.engine import own_answers
+from h1core.drivers.trio_driver import serve as serve_on_trio
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+from werkzeug import Request as WerkzeugRequest
+from werkzeug import Response as WerkzeugResponse
+
+from h1core import LeftOut, LocalError, Response
+from h1core.app.wsgi import FileWrapper
+from h1core.testing import Client
+
+Fields = list[tuple[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a process of its own to what is said once in one."""
+    monkeypatch.setattr(own_answers, "_said", set())
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line.partition(": ")[2] for line in caplog.messages if line.startswith("not sent")]
+
+
+# An application of each kind that answers with a status, fields and a body, whole or in pieces.
+
+
+def wsgi(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response(f"{status} Word", fields)
+        return pieces
+
+    return app
+
+
+def wsgi_stream(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response(f"{status} Word", fields)
+        yield from pieces
+
+    return app
+
+
+def encoded(fields: Fields) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in fields]
+
+
+def handler(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    return lambda request: Response(status, encoded(fields), b"".join(pieces))
+
+
+def handler_stream(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    return lambda request: Response(status, encoded(fields), iter(pieces))
+
+
+def async_handler(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    async def app(request: Any) -> Response:
+        return Response(status, encoded(fields), iter(pieces))
+
+    return app
+
+
+def asgi(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": encoded(fields)})
+        await send({"type": "http.response.body", "body": b"".join(pieces)})
+
+    return app
+
+
+def asgi_stream(status: int, fields: Fields, pieces: list[bytes]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": encoded(fields)})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return app
+
+
+Make = Callable[[int, Fields, list[bytes]], Any]
+HOSTS: list[tuple[Make, str, int]] = [
+    *((make, "selectors", threads) for make in (wsgi, wsgi_stream, handler, handler_stream) for threads in (0, 2)),
+    *((make, driver, 0) for make in (async_handler, asgi, asgi_stream) for driver in ("asyncio", "trio")),
+]
+everywhere = pytest.mark.parametrize(
+    ("make", "driver", "threads"), HOSTS, ids=[f"{make.__name__}-{driver}-{threads}" for make, driver, threads in HOSTS]
+)
+
+
+def talk(app: Any, driver: str, threads: int, *requests: bytes) -> tuple[bytes, bool]:
+    """All that comes back for requests that are sent at once, and whether the connection has ended."""
+    with Client(app, driver=driver, threads=threads) as client:
+        peer = client.connect()
+        peer.send(b"".join(requests))
+        client.wait(1)
+        return peer.read(), peer.sees_end
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+OLD_GET = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        (("Connection", "keep-alive"), LeftOut.CONNECTION),
+        (("Keep-Alive", "timeout=5"), LeftOut.KEEP_ALIVE),
+        (("Transfer-Encoding", "chunked"), LeftOut.TRANSFER_ENCODING),
+        (("TE", "trailers"), LeftOut.TE),
+        (("Upgrade", "h2c"), LeftOut.UPGRADE),
+    ],
+    ids=lambda it: it[0] if isinstance(it, tuple) else "",
+)
+def test_a_field_of_the_connection_is_left_out_and_told_once(
+    make: Make, driver: str, threads: int, field: tuple[str, str], what: LeftOut, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, is_over = talk(make(200, [("X-A", "  padded "), field], [b"hel", b"lo"]), driver, threads, GET, GET)
+    assert out.count(b"HTTP/1.1 200 ") == 2
+    assert out.count(b"X-A: padded\r\n") == 2
+    assert b"onnection:" not in out
+    assert field[0].encode() + b":" not in out
+    assert said(caplog) == [what.value]
+    assert not is_over
+
+
+@everywhere
+@pytest.mark.parametrize("asked", [GET, LAST_GET, OLD_GET])
+def test_close_ends_the_connection_after_the_response(make: Make, driver: str, threads: int, asked: bytes) -> None:
+    out, is_over = talk(make(200, [("Connection", "close")], [b"hello"]), driver, threads, asked, GET)
+    assert out.count(b"HTTP/1.1 ") == 1
+    assert out.lower().count(b"connection: close\r\n") == out.lower().count(b"connection:") == 1
+    assert is_over
+
+
+@everywhere
+@pytest.mark.parametrize(("asked", "own"), [(LAST_GET, b"close"), (OLD_GET, None)])
+def test_there_is_one_connection_field_and_it_says_what_will_happen(
+    make: Make, driver: str, threads: int, asked: bytes, own: bytes | None
+) -> None:
+    out, is_over = talk(make(200, [("Connection", "keep-alive")], [b"hello"]), driver, threads, asked)
+    expected = own or (b"close" if is_over else b"keep-alive")
+    assert out.lower().count(b"connection: %b\r\n" % expected) == out.lower().count(b"connection:") == 1
+    assert is_over == (expected == b"close")
+
+
+@everywhere
+@pytest.mark.parametrize("status", [204, 205, 304])
+@pytest.mark.parametrize("length", [None, "0", "4"])
+def test_what_has_no_content_is_served_without_it(
+    make: Make, driver: str, threads: int, status: int, length: str | None
+) -> None:
+    fields = [] if length is None else [("Content-Length", length)]
+    for pieces in ([b"null"], [b"nu", b"ll"], []):
+        if length is not None and make is wsgi and int(length) != len(b"".join(pieces)):
+            continue  # a mistake in WSGI, whatever the status
+        out, is_over = talk(make(status, fields, pieces), driver, threads, GET, GET)
+        heads = out.split(b"\r\n\r\n")
+        assert [head[:12] for head in heads] == [b"HTTP/1.1 %d" % status] * 2 + [b""]
+        lengths = [line for line in heads[0].lower().split(b"\r\n") if line.startswith(b"content-length")]
+        if status == 205:
+            assert lengths == [b"content-length: 0"]
+        elif status == 204:
+            assert lengths == []
+        assert not is_over
+
+
+@everywhere
+def test_a_length_that_is_given_twice_is_sent_once(make: Make, driver: str, threads: int) -> None:
+    out, _ = talk(make(200, [("Content-Length", "5"), ("content-length", "5")], [b"hello"]), driver, threads, GET)
+    assert out.lower().count(b"content-length: 5\r\n") == 1
+    assert out.endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("make", [wsgi, wsgi_stream])
+def test_the_reason_phrase_is_the_applications(make: Make, threads: int) -> None:
+    out, _ = talk(make(299, [], [b"hello"]), "selectors", threads, GET)
+    assert out.startswith(b"HTTP/1.1 299 Word\r\n")
+
+
+@pytest.mark.parametrize(("driver", "threads"), [("selectors", 0), ("selectors", 2)])
+def test_the_reason_phrase_is_the_handlers(driver: str, threads: int) -> None:
+    for body in (b"hello", [b"hello"]):
+        out, _ = talk(lambda request, body=body: Response(299, (), body, b"Word"), driver, threads, GET)
+        assert out.startswith(b"HTTP/1.1 299 Word\r\n")
+
+
+# Which interface an application has.
+
+
+def test_a_signature_that_is_borrowed_is_a_guess_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    @WerkzeugRequest.application
+    def app(request: WerkzeugRequest) -> WerkzeugResponse:
+        return WerkzeugResponse("hello")
+
+    assert choose_interface(app) == "handler"
+    assert caplog.messages == ["app takes any number of arguments: taken for handler, or say --interface"]
+    assert choose_interface(app, "wsgi") == "wsgi"
+    with Client(app, interface="wsgi") as client:
+        assert client.get("/").text == "hello"
+
+
+def test_a_wrapper_of_any_arguments_is_what_it_wraps() -> None:
+    def wrap(app: Any) -> Any:
+        @functools.wraps(app)
+        def wrapper(*args: Any, **options: Any) -> Any:
+            return app(*args, **options)
+
+        return wrapper
+
+    assert choose_interface(wrap(wsgi(200, [], []))) == "wsgi"
+    assert choose_interface(wrap(asgi(200, [], []))) == "asgi"
+    assert choose_interface(wrap(handler(200, [], []))) == "handler"
+
+
+def test_an_interface_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(LocalError, match="--interface wsgi"):
+        choose_interface(handler(200, [], []), "wsgi")
+
+
+# Files.
+
+
+def test_a_wrapped_file_can_be_sought() -> None:
+    wrapped = FileWrapper(io.BytesIO(b"hello"))
+    assert wrapped.seekable()
+    assert wrapped.seek(3) == wrapped.tell() == 3
+    assert list(wrapped) == [b"lo"]
+    assert not FileWrapper(object()).seekable()
+
+
+# A body that streams back.
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_starlette_streams_a_request_back(driver: str, is_split: bool) -> None:
+    async def echo(request: StarletteRequest) -> StreamingResponse:
+        return StreamingResponse(request.stream())
+
+    with Client(Starlette(routes=[Route("/", echo, methods=["POST"])]), driver=driver) as client:
+        peer = client.connect()
+        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        for piece in (b"hello", b"world"):
+            peer.send(piece)
+            if is_split:
+                client.wait(1)
+        assert peer.answer().body == b"helloworld"
+
+
+# Serving inside a program.
+
+
+def lifespan_app(seen: list[str]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+            return
+        await asgi(204, [], [])(scope, receive, send)
+
+    return app
+
+
+def test_serve_on_trio_runs_the_lifespan_of_any_asgi_application() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            ((host, port),) = await nursery.start(serve_on_trio, lifespan_app(seen), ["127.0.0.1:0"])
+            stream = await trio.open_tcp_stream(host, port)
+            await stream.send_all(LAST_GET)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 204 ")
+            await stream.aclose()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert seen == ["lifespan", "http"]
+
+
+def test_serve_on_asyncio_runs_the_lifespan_of_any_asgi_application() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        ready = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(serve_on_asyncio(lifespan_app(seen), ["127.0.0.1:0"], ready=ready.set_result))
+        ((host, port),) = await ready
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(LAST_GET)
+        assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+        writer.close()
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    assert seen == ["lifespan", "http"]
