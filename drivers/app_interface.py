@@ -10,7 +10,7 @@ from h1core.app.interface import App, Interface, check_interface, interface_of, 
 from h1core.app.wsgi import wsgi_handler
 from h1core.errors import LocalError
 
-from .engine.files import as_file
+from .engine.files import as_file, open_path
 from .log_stream import LogStream
 
 logger = logging.getLogger("h1core.server")
@@ -41,7 +41,7 @@ def handler_of(app: App, interface: str = "auto", *, threads: int = 0, root_path
         return app
     interface = choose_interface(app, interface)
     if interface == "asgi":
-        return AsgiHandler(app, root_path=root_path)
+        return AsgiHandler(app, root_path=root_path, as_file=as_file, open_path=open_path)
     if interface == "wsgi":
         log = LogStream("h1core.wsgi")
         return wsgi_handler(

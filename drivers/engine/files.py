@@ -27,6 +27,16 @@ class FileFailed(Exception):
     """A file cannot be read, or is shorter than it was."""
 
 
+def open_path(path: str) -> FileBody:
+    """Open a file as a body. Raises OSError, also for what is no regular file."""
+    file = open(path, "rb", buffering=0)  # noqa: SIM115 - the body owns it
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is no regular file", path)
+    return FileBody(file, 0, status.st_size)
+
+
 def as_file(file: object) -> FileBody | None:
     """The rest of an open file as a body, or None if it is no regular file, or reading changes its content.
 

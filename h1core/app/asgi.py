@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from h1core.app.exchange import Exchange, StreamingHandler
+from h1core.app.handler import AsFile, FileBody, OpenPath, with_length
 from h1core.errors import Disconnected, LocalError
 from h1core.events import Data, EndOfMessage, Headers, InformationalResponse, Request, Response, Sendable
 
@@ -34,6 +35,9 @@ SPEC_VERSION: Final = "2.3"
 SPEC_VERSION_WITH_BODY: Final = "2.4"
 
 METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+ZERO_COPY: Final = "http.response.zerocopysend"
+PATH: Final = "http.response.pathsend"
 
 NO_WEBSOCKET: Final = b"This server does not speak WebSocket.\n"
 TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
@@ -77,14 +81,17 @@ class AsgiHandler(StreamingHandler):
     """An ASGI application as a handler. `state` is filled by its lifespan; each request gets a shallow copy.
 
     `root_path` is where the application is mounted. `path` in the scope includes it, as ASGI requires: when a proxy
-    has removed it from a target, it is added again.
+    has removed it from a target, it is added again. With `as_file` and `open_path` an application may send files by
+    reference: `http.response.zerocopysend` and `http.response.pathsend`.
 
     Raises LocalError when the root path does not begin with a slash, or the application does not take three arguments.
     """
 
     upgrades = (b"websocket",)
 
-    def __init__(self, app: AsgiApp, *, root_path: str = "") -> None:
+    def __init__(
+        self, app: AsgiApp, *, root_path: str = "", as_file: AsFile | None = None, open_path: OpenPath | None = None
+    ) -> None:
         if root_path and not root_path.startswith("/"):
             raise LocalError(f"a root path begins with a slash, as in /shop, not {root_path!r}")
         _check_signature(app)
@@ -92,6 +99,11 @@ class AsgiHandler(StreamingHandler):
         self.app = app
         self.state: dict[str, Any] = {}
         self._root_path = root_path.rstrip("/")
+        self._as_file = as_file
+        self._open_path = open_path
+        self._extensions = ["http.response.trailers", "http.response.early_hint"]
+        if as_file is not None and open_path is not None:
+            self._extensions += [ZERO_COPY, PATH]
 
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Run the application for one request. Raises what it raises, LocalError for an incomplete response, and
@@ -100,7 +112,7 @@ class AsgiHandler(StreamingHandler):
         request = exchange.request
         if request.upgrade is not None and opens_websocket(request):
             return Response(501, TEXT, NO_WEBSOCKET)
-        conversation = _Channel(exchange)
+        conversation = _Channel(exchange, self._as_file, self._open_path)
         try:
             await self.app(self.scope(request), conversation.receive, conversation.send)
         except Exception as error:
@@ -139,7 +151,7 @@ class AsgiHandler(StreamingHandler):
             "client": endpoints.client,
             "server": endpoints.server,
             "state": self.state.copy(),
-            "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+            "extensions": {name: {} for name in self._extensions},
         }
 
 
@@ -162,10 +174,15 @@ def opens_websocket(request: Request) -> bool:
 class _Channel:
     """The application's `receive` and `send` for one request, and the order in which messages may come."""
 
-    __slots__ = ("_body_is_over", "_exchange", "_has_trailers", "_start", "_trailers", "has_left", "phase")
+    __slots__ = (
+        *("_as_file", "_body_is_over", "_exchange", "_has_trailers", "_open_path", "_start", "_trailers"),
+        *("has_left", "phase"),
+    )
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, as_file: AsFile | None, open_path: OpenPath | None) -> None:
         self._exchange = exchange
+        self._as_file = as_file
+        self._open_path = open_path
         self._body_is_over = False
         self._start: Response | None = None
         self._has_trailers = False
@@ -223,6 +240,9 @@ class _Channel:
                 except Disconnected as error:
                     self.phase = STARTED
                     raise self._client_left(error) from None
+        elif kind in (PATH, ZERO_COPY):
+            more_body = kind == ZERO_COPY and bool(message.get("more_body"))
+            await self._send_file(self._file_of(message), more_body=more_body)
         elif kind == "http.response.trailers":
             await self._take_trailers(message)
         elif kind == "http.response.early_hint":
@@ -231,7 +251,7 @@ class _Channel:
             links = [(b"link", link) for link in message.get("links", ())]
             await self._deliver(InformationalResponse(103, links), WAITING)
         else:
-            raise LocalError(f"this server knows no {kind!r}; scope['extensions'] says what it knows")
+            _raise_unknown(kind)
 
     def _take_start(self, message: Message) -> None:
         """Keep the head of the response; its fields are checked when it is sent."""
@@ -264,6 +284,39 @@ class _Channel:
                 self.phase = TRAILERS
             else:
                 await self._deliver(EndOfMessage(), COMPLETE)
+
+    def _file_of(self, message: Message) -> FileBody:
+        """The file that a message names by its path, or as an open one of which it may be a part.
+
+        Raises LocalError, also when it is out of turn, and OSError.
+        """
+        kind = message["type"]
+        if self._open_path is None or self._as_file is None:
+            _raise_unknown(kind)
+        if self._start is None or self.phase > STREAMING:
+            self._refuse(kind)
+        if kind == PATH:
+            return self._open_path(message["path"])
+        body = self._as_file(message["file"])
+        if body is None:
+            raise LocalError(f"{ZERO_COPY} takes an open file with content on a disk, not {message['file']!r}")
+        body.limit(message.get("offset"), message.get("count"))
+        return body
+
+    async def _send_file(self, body: FileBody, *, more_body: bool) -> None:
+        """Send a file by reference, and close it. Raises as `send`."""
+        start = self._start
+        assert start is not None
+        try:
+            if self.phase is STARTED:
+                is_all = not (more_body or self._has_trailers)
+                headers = with_length(start, body.size) if is_all else start.headers
+                await self._deliver(Response(start.status, headers, None), STREAMING)
+            if body.size:
+                await self._deliver(body.part, STREAMING)
+            await self._go_on(b"", more_body)
+        finally:
+            body.close()
 
     async def _take_trailers(self, message: Message) -> None:
         """Keep trailers, and send them with the end once all were received."""
@@ -301,6 +354,10 @@ class _Channel:
         if self.has_left:
             raise Disconnected("the client has left, and the application has ended")
         raise LocalError(f"the application ended before its response: {EXPECTED[self.phase]}")
+
+
+def _raise_unknown(kind: object) -> NoReturn:
+    raise LocalError(f"this server knows no {kind!r}; scope['extensions'] says what it knows")
 
 
 def _as_fields(headers: object, where: str) -> Headers:

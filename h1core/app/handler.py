@@ -80,6 +80,13 @@ class SpooledRequest(Request):
         self._file.close()
 
 
+AsFile: TypeAlias = Callable[[object], "FileBody | None"]
+"""Returns the rest of an open file as a body that stays valid when the file is closed, or None."""
+
+OpenPath: TypeAlias = Callable[[str], "FileBody"]
+"""Opens a file as a body. Raises OSError."""
+
+
 class WholeBody:
     """A complete body whose application cleans up after it is sent.
 
@@ -123,6 +130,14 @@ class FileBody:
         self._taken = 0
         self.size = size
 
+    def limit(self, offset: int | None, count: int | None) -> None:
+        """Take only `count` bytes from `offset` in the file, as far as there are so many; None leaves it as it is."""
+        if offset is not None:
+            self.size = max(0, self._offset + self.size - offset)
+            self._offset = offset
+        if count is not None:
+            self.size = min(self.size, count)
+
     @property
     def part(self) -> FileSlice:
         """The whole body, by reference."""
@@ -156,12 +171,12 @@ def first_part(request: Request, response: Response) -> tuple[Response, Iterator
     body: object = response.body
     if isinstance(body, (bytes, bytearray, memoryview)):
         if request.method == b"HEAD" and body:
-            headers = _with_length(response, memoryview(body).nbytes)
+            headers = with_length(response, memoryview(body).nbytes)
             return Response(response.status, headers, reason=response.reason), None
         return response, None
     if isinstance(body, WholeBody | FileBody):
         size = len(body.data) if isinstance(body, WholeBody) else body.size
-        response = Response(response.status, _with_length(response, size), body, response.reason)
+        response = Response(response.status, with_length(response, size), body, response.reason)
     if isinstance(body, str) or not isinstance(body, Iterable):
         raise LocalError(f"a handler's body is bytes or an iterable of bytes, not {type(body).__name__}")
     if request.method == b"HEAD" or response.status in WITHOUT_CONTENT:
@@ -196,7 +211,7 @@ class _Pieces:
             close_pieces(self._body)
 
 
-def _with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes]]:
+def with_length(response: Response, body_bytes: int) -> list[tuple[bytes, bytes]]:
     """The headers of a response, with its Content-Length unless they have one already, or it has no content."""
     headers = list(response.headers)
     if response.status not in WITHOUT_CONTENT and not any(name.lower() == b"content-length" for name, _ in headers):

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 from wsgiref.types import ErrorStream, WSGIApplication
 
-from h1core.app.handler import FileBody, ResponseWriter, WholeBody, WritingHandler, close_pieces
+from h1core.app.handler import AsFile, ResponseWriter, WholeBody, WritingHandler, close_pieces
 from h1core.app.wsgi_environ import EnvironMaker
 from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError
@@ -27,9 +27,6 @@ from h1core.events import Request, Response
 from h1core.http1.statuses import NO_LENGTH, PHRASES, WITHOUT_CONTENT
 
 Field: TypeAlias = tuple[bytes, bytes]
-
-AsFile: TypeAlias = Callable[[object], FileBody | None]
-"""Returns the rest of an open file as a body that stays valid when the file is closed, or None."""
 
 
 class Unfinished(Protocol):

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import io
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from h1core.drivers.engine import own_answers
 from h1core.drivers.trio_driver import serve as serve_on_trio
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
-from starlette.responses import StreamingResponse
+from starlette.responses import FileResponse, StreamingResponse
 from starlette.routing import Route
 from werkzeug import Request as WerkzeugRequest
 from werkzeug import Response as WerkzeugResponse
@@ -244,6 +245,96 @@ def test_a_wrapped_file_can_be_sought() -> None:
     assert wrapped.seek(3) == wrapped.tell() == 3
     assert list(wrapped) == [b"lo"]
     assert not FileWrapper(object()).seekable()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(b"0123456789" * 20_000)
+    return tmp_path / "file"
+
+
+def told_by(client: Client, method: str = "GET", fields: Iterable[tuple[str, str]] = ()) -> tuple[int, str | None, int]:
+    answer = client.request(method, "/", headers=fields)
+    return answer.status, dict(answer.headers).get("content-length"), len(answer.body)
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+def test_starlette_sends_files_by_path(driver: str, file: Path) -> None:
+    paths: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+
+        async def seen(message: Any) -> None:
+            paths.extend([message["path"]] if message["type"] == "http.response.pathsend" else [])
+            await send(message)
+
+        await FileResponse(file)(scope, receive, seen)
+
+    with Client(app, driver=driver) as client:
+        assert told_by(client) == (200, "200000", 200_000)
+        assert paths == [str(file)]
+        assert told_by(client, "HEAD") == (200, "200000", 0)
+        assert told_by(client, fields=[("Range", "bytes=199990-")]) == (206, "10", 10)
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({}, slice(0, None)),
+        ({"offset": 5}, slice(5, None)),
+        ({"count": 7}, slice(0, 7)),
+        ({"offset": 199_995, "count": 100}, slice(199_995, None)),
+        ({"offset": 300_000}, slice(0, 0)),
+    ],
+    ids=str,
+)
+def test_an_application_sends_a_part_of_an_open_file(
+    driver: str, part: dict[str, int], expected: slice, file: Path
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert "http.response.zerocopysend" in scope["extensions"]
+        await send({"type": "http.response.start", "status": 200})
+        with file.open("rb") as opened:
+            await send({"type": "http.response.zerocopysend", "file": opened, **part})
+
+    with Client(app, driver=driver) as client:
+        answer = client.get("/")
+        assert answer.body == file.read_bytes()[expected]
+        assert dict(answer.headers).get("content-length") == str(len(answer.body))
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+def test_a_file_may_stand_between_pieces(driver: str, file: Path) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"<", "more_body": True})
+        with file.open("rb") as opened:
+            await send({"type": "http.response.zerocopysend", "file": opened, "count": 5, "more_body": True})
+        await send({"type": "http.response.body", "body": b">"})
+
+    with Client(app, driver=driver) as client:
+        assert client.get("/").body == b"<01234>"
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "http.response.pathsend", "path": "/does/not/exist"},
+        {"type": "http.response.pathsend", "path": "/"},
+        {"type": "http.response.zerocopysend", "file": io.BytesIO(b"x")},
+    ],
+    ids=lambda message: str(message.get("path", "file")),
+)
+def test_a_file_that_cannot_be_sent_is_a_500(driver: str, message: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send(message)
+
+    with Client(app, driver=driver) as client:
+        assert client.get("/").status == 500
 
 
 # A body that streams back.
