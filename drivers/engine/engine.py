@@ -29,7 +29,7 @@ from math import inf
 from typing import Any, Final
 
 from h1core.app.exchange import StreamingHandler
-from h1core.app.handler import AsyncHandler, Handler, is_async
+from h1core.app.handler import AsyncHandler, FirstLook, Handler, is_async
 from h1core.config import Limits, Timeouts
 from h1core.errors import LocalError
 from h1core.events import Request
@@ -64,8 +64,8 @@ class Engine:
     """The connections of one server. All methods but `begin_drain` and `stop` belong to one thread.
 
     A sync `handler` runs inline, or on `threads` worker threads, for which tests may pass `workers`; an async one runs
-    in tasks of the `host`. Each gets whole requests, except a `StreamingHandler`. With `cancel_on_disconnect` a plain
-    async handler is cancelled when its client disconnects before the response has begun.
+    in tasks of the `host`. Each gets whole requests (and its `on_head`, if it has one, their heads), except a
+    `StreamingHandler`. `cancel_on_disconnect`: a plain async handler is cancelled when its client disconnects first.
 
     `listeners` are non-blocking, and bound; the engine listens on them, and closes them. `clock` and `wall_clock`
     return seconds. With `access_log`, each answered request is logged. Raises LocalError when it cannot listen.
@@ -98,8 +98,8 @@ class Engine:
         self.cancel_on_disconnect = cancel_on_disconnect
         self.collects_bodies = not streams
         """Whether the handler gets a request only after its whole body."""
+        self.on_head: FirstLook | None = None if streams else getattr(handler, "on_head", None)
         self.new_spool = partial(BodySpool, (limits or Limits()).max_memory_body_bytes)
-        """Creates the spool for a body that is collected."""
         self.core = ServerCore(
             limits,
             timeouts,

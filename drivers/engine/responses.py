@@ -4,9 +4,9 @@ import contextlib
 import logging
 from typing import Any, Final, TypeAlias
 
-from h1core.app.handler import Handler, SpooledRequest, close_pieces
+from h1core.app.handler import FirstLook, Handler, SpooledRequest, close_pieces, first_part
 from h1core.app.reply import NOTHING_TAKEN, Reply, own_response, request_line, split_reply
-from h1core.errors import Disconnected
+from h1core.errors import Disconnected, LocalError
 from h1core.events import Request, Response
 from h1core.http1.conn import Conn
 from h1core.http1.output import own_copy
@@ -33,6 +33,25 @@ def run_handler(handler: Handler, request: Request, failures: Failures = FAILURE
         return split_reply(request, response)
     except failures as error:
         return failure_response(request, error), None, NOTHING_TAKEN
+
+
+def first_look(on_head: FirstLook, request: Request) -> Response | None:
+    """What `on_head` answers to a request whose body was not read, or None. What it raises becomes a 500."""
+    method = request.method
+    try:
+        response = on_head(request)
+        if response is None:
+            return None
+        request.method = method  # it may have changed it, but the response must fit what the client sent
+        first, pieces = first_part(request, response)
+        if pieces is not None:
+            close_pieces(pieces)
+            raise LocalError("on_head answers with a whole body, as bytes")
+        return first
+    except FAILURES as error:
+        return failure_response(request, error)
+    finally:
+        request.method = method
 
 
 def send_first(conn: Conn, request: Request, first: Response) -> Response:

@@ -21,6 +21,7 @@ engine takes the rest of its body from that (responding.py).
 import logging
 from typing import TYPE_CHECKING, Final
 
+from h1core.app.handler import FirstLook
 from h1core.app.reply import address_text
 from h1core.app.request_collector import RequestCollector
 from h1core.events import Closed, Data, EndOfMessage, Event, Refused, Request, TimedOut
@@ -33,6 +34,7 @@ from .connection_io import ConnectionIO
 from .host import Signal
 from .request_body import collect
 from .responding import OVER, Responding
+from .responses import first_look
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -91,7 +93,7 @@ class Session(Responding):
 
     def _answer_whole(self, events: list[Event]) -> bool:
         """Answer the events if they are one whole request, its body in one piece; return whether they were."""
-        if not events or type(request := events[0]) is not Request:
+        if not events or type(request := events[0]) is not Request or self._engine.on_head is not None:
             return False
         if not request.end_stream:
             if len(events) != 3 or type(end := events[2]) is not EndOfMessage or type(data := events[1]) is not Data:
@@ -199,6 +201,8 @@ class Session(Responding):
         """Act on one event. A request is answered once it is whole, or at once if its handler streams."""
         if type(event) is Request:
             event.endpoints = self.endpoints
+            if self._engine.on_head is not None and self._is_answered_by_head(event, self._engine.on_head):
+                return
         elif isinstance(event, (Refused, TimedOut, Closed)):
             self._engine.own_answers.ended(self, event)
             self.end_source()
@@ -209,6 +213,15 @@ class Session(Responding):
             self.conn.pause_body()  # the body is read only when the handler receives
         elif self.exchange is not None:
             self.exchange.take(event)
+
+    def _is_answered_by_head(self, request: Request, on_head: FirstLook) -> bool:
+        """Whether `on_head` answers the request: then its body is not read for an application."""
+        response = self._engine.context.copy().run(first_look, on_head, request)
+        if response is None:
+            return False
+        self.began_at = self._engine.clock()
+        self.begin_response(request, response, None)
+        return True
 
     def _collect(self, collector: RequestCollector, event: Event) -> None:
         """Collect a request, and answer it once it is whole."""

@@ -21,6 +21,12 @@ Handler: TypeAlias = Callable[[Request], Response]
 AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
+FirstLook: TypeAlias = Callable[[Request], Response | None]
+"""The attribute `on_head` of a handler or a WSGI application, if it has one. It is called with each request before its
+body is read, on the thread of the loop, and answers with a whole response, or returns None. So an upload may be refused
+before the client sends it (100-continue, RFC 9110 §10.1.1)."""
+
+
 class ResponseWriter(Protocol):
     """What a driver gives to a `WritingHandler`."""
 

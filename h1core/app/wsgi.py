@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 from wsgiref.types import ErrorStream, WSGIApplication
 
-from h1core.app.handler import AsFile, ResponseWriter, WholeBody, WritingHandler, close_pieces
+from h1core.app.handler import AsFile, FirstLook, ResponseWriter, WholeBody, WritingHandler, close_pieces
 from h1core.app.wsgi_environ import EnvironMaker
 from h1core.bounded_dict import BoundedDict
 from h1core.errors import LocalError
@@ -107,6 +107,7 @@ class WsgiHandler(WritingHandler):
 
     def __init__(self, app: WSGIApplication, environs: EnvironMaker, as_file: AsFile | None, errors: _Errors) -> None:
         self._app = app
+        self.on_head: FirstLook | None = getattr(app, "on_head", None)
         self._errors = errors
         self._make_environ = environs.make
         self._as_file = as_file

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from werkzeug import Request as WerkzeugRequest
 from werkzeug import Response as WerkzeugResponse
 
-from h1core import LeftOut, LocalError, Response
+from h1core import LeftOut, LocalError, Request, Response
 from h1core.app.wsgi import FileWrapper
 from h1core.testing import Client
 
@@ -201,6 +201,56 @@ def test_the_reason_phrase_is_the_handlers(driver: str, threads: int) -> None:
     for body in (b"hello", [b"hello"]):
         out, _ = talk(lambda request, body=body: Response(299, (), body, b"Word"), driver, threads, GET)
         assert out.startswith(b"HTTP/1.1 299 Word\r\n")
+
+
+# A first look at the head.
+
+
+def refuse_large(request: Request) -> Response | None:
+    is_large = any(name == b"content-length" and len(value) > 4 for name, value in request.headers)
+    return Response(401, (), b"no") if is_large or request.target == b"/no" else None
+
+
+UPLOAD = b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+SYNC_HOSTS = [host for host in HOSTS if host[0] not in (asgi, asgi_stream)]
+for_sync = pytest.mark.parametrize(
+    ("make", "driver", "threads"), SYNC_HOSTS, ids=[f"{host[0].__name__}-{host[1]}-{host[2]}" for host in SYNC_HOSTS]
+)
+
+
+def with_on_head(make: Make, on_head: Any) -> Any:
+    app = make(200, [], [b"hello"])
+    app.on_head = on_head
+    return app
+
+
+@for_sync
+def test_a_first_look_refuses_before_the_body_is_sent(make: Make, driver: str, threads: int) -> None:
+    out, is_over = talk(with_on_head(make, refuse_large), driver, threads, UPLOAD % 50_000)
+    assert out.startswith(b"HTTP/1.1 401 ")
+    assert b"100 Continue" not in out
+    assert out.endswith(b"\r\n\r\nno")
+    assert is_over, "what the client sends now would be taken for its next request"
+
+
+@for_sync
+def test_a_first_look_lets_others_pass(make: Make, driver: str, threads: int) -> None:
+    app = with_on_head(make, refuse_large)
+    out, is_over = talk(app, driver, threads, UPLOAD % 5 + b"12345", GET, b"GET /no HTTP/1.1\r\nHost: a\r\n\r\n", GET)
+    statuses = [int(part[:3]) for part in out.split(b"HTTP/1.1 ")[1:]]
+    assert [status for status in statuses if status != 100] == [200, 200, 401, 200]
+    assert not is_over
+    out, is_over = talk(app, driver, threads, b"POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345", GET)
+    assert [part[:3] for part in out.split(b"HTTP/1.1 ")[1:]] == [b"401", b"200"]
+
+
+@for_sync
+@pytest.mark.parametrize(
+    "on_head", [lambda request: 1 / 0, lambda request: "text", lambda request: Response(200, (), [])]
+)
+def test_a_first_look_that_fails_is_a_500(make: Make, driver: str, threads: int, on_head: Any) -> None:
+    out, _ = talk(with_on_head(make, on_head), driver, threads, GET, GET)
+    assert [part[:3] for part in out.split(b"HTTP/1.1 ")[1:]] == [b"500", b"500"]
 
 
 # Which interface an application has.
