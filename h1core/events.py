@@ -73,6 +73,17 @@ class Request:
     endpoints: Endpoints = UNKNOWN_ENDPOINTS
     """Set by a driver."""
 
+    raw_head: bytes = field(default=b"", compare=False, repr=False)
+    """The whole head as sent; empty when the request comes from elsewhere than a `Conn`."""
+
+    @property
+    def raw_headers(self) -> Headers:
+        """The field lines with their names as sent, for who shows them or passes them on."""
+        if not self.raw_head:
+            return self.headers
+        lines = (line.partition(b":") for line in self.raw_head.split(b"\r\n")[1:-2])
+        return [(name, value.strip(b" \t")) for name, _, value in lines]
+
     def open_body(self) -> BinaryIO:
         """The body as a file, at its start. A body that the server stored on disk is not loaded into memory."""
         return BytesIO(self.body)

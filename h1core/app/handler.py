@@ -65,6 +65,7 @@ class SpooledRequest(Request):
         self.upgrade = head.upgrade
         self.trailers = head.trailers
         self.endpoints = head.endpoints
+        self.raw_head = head.raw_head
         self._file = file
         self._body: bytes | None = None
 

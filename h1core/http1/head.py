@@ -50,7 +50,9 @@ def parse_head(head: bytes, limits: Limits) -> Head | RefuseReason | None:
         return RefuseReason.MISSING_HOST
     if authority is not None:
         headers, fields = _name_host(headers, authority), {**fields, b"host": authority}
-    return Request(method, target, headers, b"", version), fields
+    request = Request(method, target, headers, b"", version)
+    request.raw_head = head
+    return request, fields
 
 
 def why_no_head(head: bytes, limits: Limits) -> RefuseReason:

@@ -69,7 +69,9 @@ def parse_cached(head: bytes, limits: Limits, upgrades: Container[bytes]) -> Par
     # Fast path: the whole head is cached. 2 of 4.3 µs.
     if is_short and (whole := _heads.get(head)) is not None and whole[0] is limits:
         _, method, target, version, headers, framing, persists = whole
-        return Request(method, target, headers.copy(), b"", version, framing is NO_BODY), framing, persists, False
+        request = Request(method, target, headers.copy(), b"", version, framing is NO_BODY)
+        request.raw_head = head
+        return request, framing, persists, False
     line_bytes = head.find(b"\r\n")
     begin = head[line_bytes : line_bytes + BEGIN_BYTES]
     if hash(begin) not in _seen or len(head) > line_bytes + MAX_CACHED_SECTION_BYTES:
@@ -107,7 +109,9 @@ def _lookup(head: bytes, line_bytes: int, key: _Key, secret: bytes, limits: Limi
         headers = [*first, (name, secret.strip()), *rest]
     else:
         return None
-    return Request(method, target, headers, b"", version, framing is NO_BODY), framing, persists, False
+    request = Request(method, target, headers, b"", version, framing is NO_BODY)
+    request.raw_head = head
+    return request, framing, persists, False
 
 
 def _cut_secret(lines: bytes) -> tuple[_Key, bytes]:

@@ -409,3 +409,20 @@ def test_a_date_field_may_be_shared() -> None:
 
 def test_without_a_wall_clock_there_is_no_date() -> None:
     assert dates_of(sent_by(GET, OK, b"\x16")) == []
+
+
+def test_names_are_given_as_sent_to_who_asks() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX-UPPER:  1 \r\nx-lower:2\r\nX-UPPER:3\r\nX-Empty:\r\n\r\n"
+    for _ in range(4):  # it is remembered
+        [request] = a_conn().receive_data(head)
+        assert isinstance(request, Request)
+        assert request.raw_head == head
+        assert request.raw_headers == [
+            (b"Host", b"a"),
+            (b"X-UPPER", b"1"),
+            (b"x-lower", b"2"),
+            (b"X-UPPER", b"3"),
+            (b"X-Empty", b""),
+        ]
+        assert [(name.lower(), value) for name, value in request.raw_headers] == request.headers
+    assert Request(b"GET", b"/", [(b"a", b"b")]).raw_headers == [(b"a", b"b")]
