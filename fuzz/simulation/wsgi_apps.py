@@ -113,7 +113,7 @@ def plain(call: Call) -> Iterable[bytes]:
 
 
 def blocks(call: Call) -> Iterable[bytes]:
-    call.start()
+    call.start("200 OK", ("Connection", "keep-alive, x"), ("Keep-Alive", "timeout=5"), ("Transfer-Encoding", "chunked"))
     return [call.plan.unit[at : at + 9000] for at in range(0, len(call.plan.unit), 9000)]
 
 
@@ -271,8 +271,8 @@ def bad_status(call: Call) -> Iterable[bytes]:
     return [call.plan.unit]
 
 
-def hop_by_hop(call: Call) -> Iterable[bytes]:
-    call.start("200 OK", ("Connection", "close"))
+def other_coding(call: Call) -> Iterable[bytes]:
+    call.start("200 OK", ("Transfer-Encoding", "gzip"))
     return [call.plan.unit]
 
 
@@ -320,7 +320,7 @@ FAILING: dict[str, Callable[[Call], Iterable[bytes]]] = {
     "never_starts": never_starts,
     "never_starts_stream": never_starts_stream,
     "bad_status": bad_status,
-    "hop_by_hop": hop_by_hop,
+    "other_coding": other_coding,
     "text": text,
     "returns_none": returns_none,
 }
