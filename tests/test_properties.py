@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from h1core.config import Limits
 from h1core.errors import LocalError
-from h1core.events import Data, EndOfMessage, InformationalResponse, Response, Sendable
+from h1core.events import Data, EndOfMessage, Headers, InformationalResponse, Response, Sendable
+from h1core.http1.hop_fields import HOP_FIELDS
 from h1core.http1.state import State
+from h1core.http1.statuses import NO_LENGTH, WITHOUT_CONTENT
 
 from .agreement import agree
 from .corpus_files import Case, Fields, Message, load
@@ -99,17 +101,28 @@ def hear(client: h11.Connection, output: bytes, ended: bool) -> Heard:
     return heard
 
 
+def as_sent(headers: Headers, status: int) -> tuple[tuple[bytes, bytes], ...]:
+    """What is sent of the fields that are given."""
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in as_received(headers):
+        is_left_out = name == b"connection" or name in HOP_FIELDS or (name == b"content-length" and status in NO_LENGTH)
+        is_said = name in (b"content-length", b"date") and (name, value) in kept
+        if not (is_left_out or is_said):
+            kept.append((name, value))
+    return tuple(kept)
+
+
 def note(event: Sendable, said: Heard, version: bytes) -> None:
     """Write down what an accepted event adds to a response."""
     match event:
         case InformationalResponse() if version == b"1.1":
-            said.interim.append((event.status, as_received(event.headers)))
+            said.interim.append((event.status, as_sent(event.headers, event.status)))
         case Response():
-            said.status, said.headers = event.status, as_received(event.headers)
-            if event.body is not None:
+            said.status, said.headers = event.status, as_sent(event.headers, event.status)
+            if event.body is not None and event.status not in WITHOUT_CONTENT:
                 assert isinstance(event.body, bytes | bytearray | memoryview)
                 said.body = bytes(event.body)
-        case Data():
+        case Data() if said.status not in WITHOUT_CONTENT:
             said.body += bytes(event.data)
         case EndOfMessage():
             said.trailers = as_received(event.trailers)
