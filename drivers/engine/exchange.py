@@ -31,7 +31,7 @@ from h1core.server.fairness import WRITES_PER_TURN
 from .access_log import log_response
 from .own_answers import line_of
 from .responding import OVER
-from .responses import ends_the_process, failure_response, is_disconnected, release
+from .responses import failure_response, is_disconnected, is_interrupt, release
 from .session import Session
 from .stream_drain import end_response, stream_begins
 
@@ -118,7 +118,7 @@ class EngineExchange(Exchange):
         return self._must_end and self._progress is BEGUN and not self._knows_disconnected
 
     async def run(self) -> None:
-        """Run the handler to its end. Raises only KeyboardInterrupt and GeneratorExit."""
+        """Run the handler to its end. Raises only KeyboardInterrupt, and groups with one."""
         session = self._session
         try:
             if session.conn.state is not CLOSED:  # the client may have gone before this task began
@@ -126,7 +126,7 @@ class EngineExchange(Exchange):
                 if response is not None or self._progress is NONE:
                     await self.send(response)  # type: ignore[arg-type]  # None is a LocalError that says so
         except BaseException as error:
-            if ends_the_process(error):
+            if is_interrupt(error):
                 session.conn.abort(CloseReason.APPLICATION_FAILED)
                 raise
             self._fail(error)

@@ -93,7 +93,7 @@ class Job:
 
     def _run_handler(self) -> None:
         handler = self._run_writing if isinstance(self._work.handler, WritingHandler) else self._work.handler
-        first, pieces, taken = run_handler(handler, self.request, BaseException)
+        first, pieces, taken = run_handler(handler, self.request, in_worker=True)
         if self._written is not None:
             return
         if pieces is None:
@@ -101,7 +101,7 @@ class Job:
         elif type(pieces) is WholeBody:
             self.first = first
             self._work.post(self)
-            close_quietly(pieces, BaseException)
+            close_quietly(pieces, in_worker=True)
         elif type(pieces) is FileBody:
             self._begin(first, FileSource(pieces))
         else:

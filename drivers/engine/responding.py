@@ -17,7 +17,7 @@ from .access_log import log_response
 from .connection_io import ConnectionIO
 from .own_answers import RequestLine
 from .response_body import END, MORE, BodySource, send_pieces
-from .responses import send_first
+from .responses import is_interrupt, send_first
 from .stream_drain import stream_begins
 from .worker_source import WorkerSource
 
@@ -103,7 +103,9 @@ class Responding(ABC):
             return False
         try:
             state = send_pieces(self.conn, source, self._engine.core.limits.max_output_bytes)
-        except (Exception, SystemExit):
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             logger.exception("the handler's body failed; the connection to %s is cut", address_text(self.peer))
             self.conn.cut_response(CloseReason.APPLICATION_FAILED)
             state = END

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from h1core.app.handler import FirstLook, Handler, SpooledRequest, close_pieces, first_part
 from h1core.app.reply import NOTHING_TAKEN, Reply, own_response, request_line, split_reply
@@ -14,14 +14,12 @@ from h1core.http1.writer import error_response
 
 logger = logging.getLogger("h1core.server")
 
-Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
-FAILURES: Final = (Exception, SystemExit)
-"""What a handler may raise without ending more than its own request. In a worker thread, that is everything."""
+def run_handler(handler: Handler, request: Request, *, in_worker: bool = False) -> Reply:
+    """Run a handler, and split its reply. What it raises is logged, and becomes a 500.
 
-
-def run_handler(handler: Handler, request: Request, failures: Failures = FAILURES) -> Reply:
-    """Run a handler, and split its reply. What it raises is logged, and becomes a 500."""
+    Raises KeyboardInterrupt where it runs on the thread of the loop: there it ends the server.
+    """
     method = request.method
     try:
         try:
@@ -31,7 +29,9 @@ def run_handler(handler: Handler, request: Request, failures: Failures = FAILURE
         if type(response) is Response and type(response.body) is bytes and method != b"HEAD":
             return response, None, NOTHING_TAKEN  # fast path: `split_reply` returns the same
         return split_reply(request, response)
-    except failures as error:
+    except BaseException as error:
+        if is_interrupt(error) and not in_worker:
+            raise
         return failure_response(request, error), None, NOTHING_TAKEN
 
 
@@ -48,7 +48,9 @@ def first_look(on_head: FirstLook, request: Request) -> Response | None:
             close_pieces(pieces)
             raise LocalError("on_head answers with a whole body, as bytes")
         return first
-    except FAILURES as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         return failure_response(request, error)
     finally:
         request.method = method
@@ -77,11 +79,13 @@ def failure_response(request: Request, error: BaseException, hint: str | None = 
     return own_response(request, error_response(500, "The application failed."))
 
 
-def close_quietly(pieces: object, kind: Failures = FAILURES) -> None:
-    """Close a handler's iterator; errors of that kind are logged."""
+def close_quietly(pieces: object, *, in_worker: bool = False) -> None:
+    """Close a handler's iterator; errors are logged. Raises only KeyboardInterrupt, as `run_handler`."""
     try:
         close_pieces(pieces)
-    except kind:
+    except BaseException as error:
+        if is_interrupt(error) and not in_worker:
+            raise
         logger.exception("closing the handler's body failed")
 
 
@@ -92,11 +96,11 @@ def release(request: Request) -> None:
             request.close()
 
 
-def ends_the_process(error: BaseException) -> bool:
-    """Whether an error must end the event loop, and not only a request."""
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error must end the event loop, and not only a request: KeyboardInterrupt, or a group with one."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(KeyboardInterrupt) is not None
-    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
+    return isinstance(error, KeyboardInterrupt)
 
 
 def is_disconnected(error: BaseException) -> bool:

@@ -81,7 +81,7 @@ class WorkerSource:
         with self._changed:
             self._end = END
         self._post(self.job)  # before the application cleans up: its client need not wait for that
-        close_quietly(pieces, BaseException)
+        close_quietly(pieces, in_worker=True)
 
     def put(self, piece: bytes) -> None:
         """Queue a piece, once there is room. Raises Disconnected when no piece is wanted any more, and LocalError."""

@@ -253,6 +253,64 @@ def test_a_first_look_that_fails_is_a_500(make: Make, driver: str, threads: int,
     assert [part[:3] for part in out.split(b"HTTP/1.1 ")[1:]] == [b"500", b"500"]
 
 
+# What applications raise.
+
+
+SERIOUS = [SystemExit(1), GeneratorExit(), asyncio.CancelledError()]
+
+
+def raises(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize("error", SERIOUS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["call", "piece", "close"])
+@pytest.mark.parametrize(("driver", "threads"), [("selectors", 0), ("selectors", 2), ("asyncio", 0), ("trio", 0)])
+def test_what_a_sync_application_raises_ends_its_request_only(
+    driver: str, threads: int, place: str, error: BaseException
+) -> None:
+    class Body:
+        def __iter__(self) -> Any:
+            yield b"one"
+            if place == "piece":
+                raises(error)
+
+        def close(self) -> None:
+            if place == "close":
+                raises(error)
+
+    def app(request: Request) -> Response:
+        if request.target != b"/bad":
+            return Response(204)
+        return raises(error) if place == "call" else Response(200, (), Body())
+
+    with Client(app, driver=driver, threads=threads) as client:
+        peer = client.connect()
+        peer.send(b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.wait(1)
+        out = peer.read()
+        assert out.startswith(b"HTTP/1.1 500 " if place == "call" else b"HTTP/1.1 200 ")
+        assert out.endswith(b"\r\n0\r\n\r\n") == (place == "close")
+        assert client.get("/").status == 204
+
+
+@pytest.mark.parametrize("error", SERIOUS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+@pytest.mark.parametrize("is_asgi", [False, True])
+def test_what_a_coroutine_raises_ends_its_request_only(driver: str, is_asgi: bool, error: BaseException) -> None:
+    async def take(request: Request) -> Response:
+        return raises(error) if request.target == b"/bad" else Response(204)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/bad":
+            raise error
+        await asgi(204, [], [])(scope, receive, send)
+
+    with Client(app if is_asgi else take, driver=driver) as client:
+        assert client.get("/bad").status == 500
+        assert client.get("/").status == 204
+
+
 # Which interface an application has.
 
 
