@@ -3,16 +3,19 @@
 import asyncio
 import functools
 import io
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from h1core.drivers import asyncio_driver, selectors_driver, trio_driver
 from h1core.drivers.app_interface import choose_interface
-from h1core.drivers.asyncio_driver import serve as serve_on_asyncio
 from h1core.drivers.engine import own_answers
-from h1core.drivers.trio_driver import serve as serve_on_trio
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import FileResponse, StreamingResponse
@@ -464,6 +467,110 @@ def test_starlette_streams_a_request_back(driver: str, is_split: bool) -> None:
         assert peer.answer().body == b"helloworld"
 
 
+# What reaches an application, and comes back.
+
+
+def wsgi_echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("X-Echo", environ["HTTP_X_ECHO"])])
+    return [f"{environ['PATH_INFO']} {environ['QUERY_STRING']}".encode("latin-1")]
+
+
+async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
+    value = next(value for name, value in scope["headers"] if name == b"x-echo")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"X-Echo", value)]})
+    await send({"type": "http.response.body", "body": f"{scope['path']} ".encode() + scope["query_string"]})
+
+
+ECHOES = [(wsgi_echo, "selectors", 0), (wsgi_echo, "selectors", 2), (asgi_echo, "asyncio", 0), (asgi_echo, "trio", 0)]
+echoes = pytest.mark.parametrize(("app", "driver", "threads"), ECHOES, ids=lambda it: getattr(it, "__name__", str(it)))
+
+
+@echoes
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/a%2Fb", b"/a/b", b""),
+        (b"/a%00b", b"/a\x00b", b""),
+        (b"/%C3%A9", "/\xe9".encode(), b""),
+        (b"/a;b=c", b"/a;b=c", b""),
+        (b"//a//b", b"//a//b", b""),
+        (b"/a/../b/.", b"/a/../b/.", b""),
+        (b"/a?", b"/a", b""),
+        (b"/?a=%2F&b", b"/", b"a=%2F&b"),
+        (b"http://a/b?c", b"/b", b"c"),
+    ],
+)
+def test_a_target_reaches_applications_alike(
+    app: Any, driver: str, threads: int, target: bytes, path: bytes, query: bytes
+) -> None:
+    out, _ = talk(app, driver, threads, b"GET %b HTTP/1.1\r\nHost: a\r\nX-Echo: 1\r\n\r\n" % target)
+    assert out.partition(b"\r\n\r\n")[2] == path + b" " + query
+
+
+@echoes
+def test_a_byte_that_is_no_utf_8_is_kept_by_wsgi_and_replaced_for_asgi(app: Any, driver: str, threads: int) -> None:
+    out, _ = talk(app, driver, threads, b"GET /%FF HTTP/1.1\r\nHost: a\r\nX-Echo: 1\r\n\r\n")
+    assert out.endswith(b"/\xff " if app is wsgi_echo else b"/\xef\xbf\xbd ")
+
+
+@echoes
+@pytest.mark.parametrize("value", [b"\xe9", "\xe9\u20ac".encode()], ids=["latin-1", "utf-8"])
+def test_a_value_goes_in_and_out_as_it_is(app: Any, driver: str, threads: int, value: bytes) -> None:
+    out, _ = talk(app, driver, threads, b"GET / HTTP/1.1\r\nHost: a\r\nX-Echo: %b\r\n\r\n" % value)
+    assert b"\r\nX-Echo: %b\r\n" % value in out
+
+
+@everywhere
+def test_many_cookies_are_all_set(make: Make, driver: str, threads: int) -> None:
+    cookies = [("Set-Cookie", f"c{number}=v") for number in range(30)]
+    out, _ = talk(make(200, cookies, [b"hello"]), driver, threads, GET)
+    assert [line for line in out.split(b"\r\n") if line.startswith(b"Set-Cookie")] == [
+        b"Set-Cookie: c%d=v" % number for number in range(30)
+    ]
+
+
+@everywhere
+def test_a_date_and_a_server_of_its_own_are_sent_as_they_are(make: Make, driver: str, threads: int) -> None:
+    out, _ = talk(make(200, [("Date", "then"), ("Server", "mine")], [b"hello"]), driver, threads, GET)
+    assert out.lower().count(b"\r\ndate:") == out.count(b"\r\nDate: then\r\n") == 1
+    assert out.lower().count(b"\r\nserver:") == out.count(b"\r\nServer: mine\r\n") == 1
+
+
+LIST_SOCKETS = """
+import os
+paths = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+print(sum("socket" in os.readlink(path) for path in paths if os.path.islink(path)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are listed in /proc")
+@pytest.mark.parametrize("module", [selectors_driver, asyncio_driver, trio_driver], ids=lambda it: it.__name__)
+def test_a_process_that_an_application_starts_gets_no_socket_of_the_server(module: Any) -> None:
+    def count() -> bytes:
+        # Not closed by the parent: only close-on-exec keeps descriptors from the child.
+        command = [sys.executable, "-c", LIST_SOCKETS]
+        return subprocess.run(command, stdout=subprocess.PIPE, close_fds=False, check=True).stdout
+
+    before = count()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    server = module.Server(lambda request: Response(200, (), count()), listeners=[listener])
+    address = listener.getsockname()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        with socket.create_connection(address) as idle, socket.create_connection(address) as client:
+            client.sendall(LAST_GET)
+            with client.makefile("rb") as answer:
+                assert answer.read().endswith(b"\r\n\r\n" + before)
+            idle.sendall(LAST_GET)
+            with idle.makefile("rb") as answer:
+                assert answer.read().startswith(b"HTTP/1.1 200 ")
+    finally:
+        server.begin_drain()
+        thread.join()
+
+
 # Serving inside a program.
 
 
@@ -485,7 +592,7 @@ def test_serve_on_trio_runs_the_lifespan_of_any_asgi_application() -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            ((host, port),) = await nursery.start(serve_on_trio, lifespan_app(seen), ["127.0.0.1:0"])
+            ((host, port),) = await nursery.start(trio_driver.serve, lifespan_app(seen), ["127.0.0.1:0"])
             stream = await trio.open_tcp_stream(host, port)
             await stream.send_all(LAST_GET)
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 204 ")
@@ -501,7 +608,7 @@ def test_serve_on_asyncio_runs_the_lifespan_of_any_asgi_application() -> None:
 
     async def main() -> None:
         ready = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(serve_on_asyncio(lifespan_app(seen), ["127.0.0.1:0"], ready=ready.set_result))
+        task = asyncio.create_task(asyncio_driver.serve(lifespan_app(seen), ["127.0.0.1:0"], ready=ready.set_result))
         ((host, port),) = await ready
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(LAST_GET)
