@@ -15,6 +15,8 @@ pytest.importorskip("httpx", reason="httpx is not installed; ./setup-venv does t
 import flask
 import httpx
 
+from h1core.app.wsgi import FileWrapper
+
 from ..drivers.test_pool import PATIENCE_S
 from .conftest import MIB, Start
 
@@ -138,6 +140,28 @@ def test_a_file_and_a_range_of_it(client: httpx.Client) -> None:
     part = client.get("/file", headers={"Range": "bytes=5-14"})
     assert (part.status_code, part.content) == (206, b"5678901234")
     unchanged = client.get("/file", headers={"If-None-Match": whole.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+def test_the_end_of_a_large_file(client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 3 << 30
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(size)  # it has holes, and takes no room
+    blocks: list[bytes] = []
+    read = FileWrapper.__next__
+
+    def counted(wrapper: FileWrapper) -> bytes:
+        blocks.append(block := read(wrapper))
+        return block
+
+    monkeypatch.setattr(FileWrapper, "__next__", counted)
+    response = client.get("/file", headers={"Range": f"bytes={size - 10}-"})
+    assert (response.status_code, response.content) == (206, bytes(10))
+    assert response.headers["content-range"] == f"bytes {size - 10}-{size - 1}/{size}"
+    assert len(blocks) <= 1, "what is before the range is not read"
+    head = client.head("/file")
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(size), b"")
+    unchanged = client.get("/file", headers={"If-None-Match": head.headers["etag"]})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
