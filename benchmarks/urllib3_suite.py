@@ -31,7 +31,7 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         pip = [python, "-m", "pip", "-q"]
-        subprocess.run([*pip, "install", *NEEDED.split(), ROOT], check=True)
+        subprocess.run([*pip, "install", *NEEDED, ROOT], check=True)
         archive = [*pip, "download", "--no-deps", "--no-binary", "urllib3", "-d", folder, "urllib3"]
         subprocess.run(archive, check=True)
         for path in folder.glob("urllib3-*.tar.gz"):
