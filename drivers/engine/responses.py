@@ -39,10 +39,12 @@ def first_look(on_head: FirstLook, request: Request) -> Response | None:
     """What `on_head` answers to a request whose body was not read, or None. What it raises becomes a 500."""
     method = request.method
     try:
-        response = on_head(request)
+        try:
+            response = on_head(request)
+        finally:
+            request.method = method  # as in `run_handler`
         if response is None:
             return None
-        request.method = method  # it may have changed it, but the response must fit what the client sent
         first, pieces = first_part(request, response)
         if pieces is not None:
             close_pieces(pieces)
@@ -52,8 +54,6 @@ def first_look(on_head: FirstLook, request: Request) -> Response | None:
         if is_interrupt(error):
             raise
         return failure_response(request, error)
-    finally:
-        request.method = method
 
 
 def send_first(conn: Conn, request: Request, first: Response) -> Response:

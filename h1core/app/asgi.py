@@ -234,12 +234,8 @@ class _Channel:
                 try:
                     if not self._exchange.respond(start):
                         await self._exchange.flush()
-                except LocalError:
-                    self.phase = STARTED
-                    raise
-                except Disconnected as error:
-                    self.phase = STARTED
-                    raise self._client_left(error) from None
+                except (Disconnected, LocalError) as error:
+                    self._raise_unsent(error, STARTED)
         elif kind in (PATH, ZERO_COPY):
             more_body = kind == ZERO_COPY and bool(message.get("more_body"))
             await self._send_file(self._file_of(message), more_body=more_body)
@@ -335,16 +331,16 @@ class _Channel:
                 await self._exchange.send_last(event)
             else:
                 await self._exchange.send(event)
-        except LocalError:
-            self.phase = before
-            raise
-        except Disconnected as error:
-            self.phase = before
-            raise self._client_left(error) from None
+        except (Disconnected, LocalError) as error:
+            self._raise_unsent(error, before)
 
-    def _client_left(self, error: Disconnected) -> ClientLeft:
-        self.has_left = True
-        return ClientLeft(str(error))
+    def _raise_unsent(self, error: Disconnected | LocalError, before: Phase) -> NoReturn:
+        """Raise the error for the application, and go back to the phase before it."""
+        self.phase = before
+        if isinstance(error, Disconnected):
+            self.has_left = True
+            raise ClientLeft(str(error)) from None
+        raise error
 
     def _refuse(self, kind: str) -> NoReturn:
         raise LocalError(f"{kind} is out of turn: {EXPECTED[self.phase]}")

@@ -137,7 +137,7 @@ class FileBody:
         self._taken = 0
         self.size = size
 
-    def limit(self, offset: int | None, count: int | None) -> None:
+    def limit(self, offset: int | None = None, count: int | None = None) -> None:
         """Take only `count` bytes from `offset` in the file, as far as there are so many; None leaves it as it is."""
         if offset is not None:
             self.size = max(0, self._offset + self.size - offset)

@@ -321,7 +321,7 @@ class _Call:
             body.close()
             raise
         if self._length != UNDECLARED:
-            body.size = min(body.size, self._length)
+            body.limit(count=self._length)
             self._add_length()
         return self._with_body(body)
 

@@ -170,8 +170,6 @@ def streamed_head(
 
 def _status_line(status: object, reason: object) -> bytes:
     """The status line of a final response. Raises LocalError. RFC 9112 §4."""
-    if reason is None and type(status) is int and status in _STATUS_LINES:
-        return _STATUS_LINES[status]
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise LocalError(f"a final status is a whole number from 200 to 599, not {status!r}")
     if reason is None:
